@@ -1,0 +1,3 @@
+"""EditSweep: measure model editors at scale."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Plain values that every floor shares; only the standard library and pyarrow."""

@@ -1,0 +1,131 @@
+"""The Arrow schemas of everything on disk; a field's unit stands in its metadata.
+
+`edits` has one row an edit and cell, `measurements` one row a number, `answers` one row a
+continuation that was scored. `base` holds what the unedited model said, shared by all cells.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+VERSION = 1
+
+_INTS = pa.list_(pa.int32())
+_FLOATS = pa.list_(pa.float32())
+
+
+def _field(name: str, type_: pa.DataType, unit: str = "", nullable: bool = True) -> pa.Field:
+    return pa.field(name, type_, nullable, {"unit": unit} if unit else None)
+
+
+def _schema(*fields: pa.Field) -> pa.Schema:
+    return pa.schema(fields, metadata={"schema_version": str(VERSION)})
+
+
+_KEYS = (
+    _field("sweep_id", pa.string(), nullable=False),
+    _field("cell_id", pa.string(), nullable=False),
+    _field("unit_id", pa.string(), nullable=False),
+    _field("edit_id", pa.string(), nullable=False),
+)
+_PROBE = (
+    _field("probe_id", pa.string(), nullable=False),
+    _field("axis", pa.string(), nullable=False),
+    _field("facet", pa.string(), nullable=False),
+)
+_CONTINUATION = (
+    _field("role", pa.string(), "answer | unwanted | reference", nullable=False),
+    _field("text", pa.string(), nullable=False),
+    _field("token_ids", _INTS, nullable=False),
+)
+
+EDITS = _schema(
+    *_KEYS,
+    _field("position", pa.int64(), "index in the dataset slice", nullable=False),
+    _field("group", pa.int64(), "index of the edit job in the cell", nullable=False),
+    _field("subject", pa.string()),
+    _field("prompt", pa.string(), nullable=False),
+    _field("target_new", pa.string(), nullable=False),
+    _field("target_true", pa.string()),
+    _field("relation", pa.string(), nullable=False),
+    _field("known", pa.bool_(), "the unedited model greedily says target_true; null without one"),
+    _field("status", pa.string(), "ok | failed", nullable=False),
+    _field("error_kind", pa.string()),
+    _field("error_text", pa.string()),
+    _field("edit_s", pa.float64(), "s, share of the unit's editing time"),
+    _field("probe_s", pa.float64(), "s, share of the unit's asking time"),
+    _field("steps", pa.int32(), "optimisation steps"),
+    _field("loss", pa.float64(), "nats, last value"),
+    _field("patch_norm", pa.float64(), "Frobenius norm over all touched matrices"),
+    _field("patch_rank", pa.int32()),
+    _field("patch_bytes", pa.int64(), "B"),
+)
+
+MEASUREMENTS = _schema(
+    *_KEYS,
+    *_PROBE,
+    _field("metric", pa.string(), nullable=False),
+    _field("protocol", pa.string(), nullable=False),
+    _field("phase", pa.string(), "pre | post", nullable=False),
+    _field("value", pa.float64()),
+    _field("status", pa.string(), "ok, or why there is no value", nullable=False),
+)
+
+ANSWERS = _schema(
+    *_KEYS,
+    *_PROBE,
+    _field("prompt", pa.string(), nullable=False),
+    *_CONTINUATION,
+    _field("pre_logprobs", _FLOATS, "nats a token", nullable=False),
+    _field("pre_argmax", _INTS, "token ids", nullable=False),
+    _field("pre_said", pa.string(), "greedy text, or the argmax tokens", nullable=False),
+    _field("post_logprobs", _FLOATS, "nats a token; null when the edit failed"),
+    _field("post_argmax", _INTS, "token ids; null when the edit failed"),
+    _field("post_said", pa.string(), "null when the edit failed"),
+)
+
+BASE = _schema(
+    _field("edit_id", pa.string(), nullable=False),
+    _field("probe_id", pa.string(), nullable=False),
+    *_CONTINUATION,
+    _field("logprobs", _FLOATS, "nats a token", nullable=False),
+    _field("argmax", _INTS, "token ids", nullable=False),
+    _field("said", pa.string(), nullable=False),
+)
+
+PARTS: Mapping[str, pa.Schema] = {
+    "edits": EDITS,
+    "measurements": MEASUREMENTS,
+    "answers": ANSWERS,
+}
+
+
+def table(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """`rows` as a table of exactly `schema`; a missing field is null.
+
+    Raises:
+        pyarrow.ArrowInvalid: a value does not fit, or a required one is missing.
+    """
+    made = pa.Table.from_pylist(list(rows), schema=schema)
+    made.validate(full=True)
+    return made
+
+
+def to_ipc(data: pa.Table) -> bytes:
+    """`data` as one Arrow IPC file (zstd), which has a footer, so a cut one is an error."""
+    sink = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_file(sink, data.schema, options=options) as writer:
+        writer.write_table(data)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def from_ipc(buffer: bytes) -> pa.Table:
+    """The table in one Arrow IPC file.
+
+    Raises:
+        pyarrow.ArrowInvalid: the bytes are not a whole IPC file.
+    """
+    with pa.ipc.open_file(pa.BufferReader(buffer)) as reader:
+        return reader.read_all()

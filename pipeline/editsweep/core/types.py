@@ -1,0 +1,171 @@
+"""The values that an edit, a question and an answer are. Their names are the field's terms."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from editsweep.core.ids import content_id
+from editsweep.errors import ConfigError
+
+Axis = Literal["reliability", "paraphrase", "reverse", "portability", "locality"]
+Role = Literal["answer", "unwanted", "reference"]
+Phase = Literal["pre", "post"]
+
+AXES: tuple[Axis, ...] = get_args(Axis)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One question about an edit.
+
+    `answers` are the accepted spellings; empty means "as the unedited model answers".
+    `unwanted` are answers that must be less likely (the old object, or the new one for locality).
+    """
+
+    probe_id: str
+    axis: Axis
+    facet: str
+    prompt: str
+    answers: tuple[str, ...] = ()
+    unwanted: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        axis: Axis,
+        prompt: str,
+        answers: Iterable[str] = (),
+        unwanted: Iterable[str] = (),
+        facet: str = "",
+    ) -> "Probe":
+        """A probe whose id is the hash of its content."""
+        wanted, not_wanted = tuple(answers), tuple(unwanted)
+        key = content_id([axis, facet, prompt, wanted, not_wanted], 16)
+        return cls(key, axis, facet, prompt, wanted, not_wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class EditRequest:
+    """One fact to plant, and what to ask afterwards.
+
+    `prompt` holds exactly one `{}` where `subject` belongs, or none when `subject` is None.
+    `target_new` and `target_true` carry no leading space: `model/tokens.py` joins.
+    """
+
+    edit_id: str
+    subject: str | None
+    prompt: str
+    target_new: str
+    target_true: str | None = None
+    probes: tuple[Probe, ...] = ()
+    relation: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        subject: str | None,
+        prompt: str,
+        target_new: str,
+        target_true: str | None = None,
+        probes: Iterable[Probe] = (),
+        relation: str = "",
+    ) -> "EditRequest":
+        """A request whose id is the hash of its content."""
+        asked = tuple(probes)
+        key = content_id([subject, prompt, target_new, target_true, [p.probe_id for p in asked]])
+        return cls(key, subject, prompt, target_new, target_true, asked, relation)
+
+    @property
+    def question(self) -> str:
+        """The prompt with its subject in place."""
+        return self.prompt if self.subject is None else self.prompt.replace("{}", self.subject)
+
+    @property
+    def all_probes(self) -> tuple[Probe, ...]:
+        """The reliability probe, which every edit has, then the request's own."""
+        old = () if self.target_true is None else (self.target_true,)
+        return (Probe.of("reliability", self.question, (self.target_new,), old), *self.probes)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One continuation of a prompt under teacher forcing; all four tuples have its tokens' length.
+
+    `logprobs` are natural logarithms, `argmax` the ids that the model would have said instead.
+    """
+
+    role: Role
+    text: str
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    argmax: tuple[int, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether greedy decoding would say exactly this."""
+        return self.token_ids == self.argmax
+
+    @property
+    def nll(self) -> float:
+        """Mean negative log-likelihood a token."""
+        return -sum(self.logprobs) / len(self.logprobs)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model said to one probe: each continuation scored, and its own words in `said`."""
+
+    probe_id: str
+    scored: tuple[Scored, ...]
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One number about one probe; `value` is None exactly when `status` is not `ok`."""
+
+    probe_id: str
+    axis: str
+    facet: str
+    metric: str
+    protocol: str
+    phase: Phase
+    value: float | None
+    status: str = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """How edits share a model: `single`, or `batch` of `size` in one model."""
+
+    kind: Literal["single", "batch"] = "single"
+    size: int = 1
+
+    @classmethod
+    def parse(cls, value: str | Mapping[str, Any]) -> "Regime":
+        """`single` or `{batch: n}`.
+
+        Raises:
+            ConfigError: anything else.
+        """
+        if value == "single":
+            return cls()
+        if isinstance(value, Mapping) and set(value) == {"batch"}:
+            size = value["batch"]
+            if isinstance(size, int) and not isinstance(size, bool) and size >= 2:
+                return cls("batch", size)
+        raise ConfigError(f"regime {value!r}: write `single` or `batch: n` with n of 2 or more")
+
+    def groups(self, requests: Sequence[EditRequest]) -> list[tuple[EditRequest, ...]]:
+        """The independent edit jobs: each group goes into one model."""
+        return [tuple(requests[i : i + self.size]) for i in range(0, len(requests), self.size)]
+
+    def __str__(self) -> str:
+        """`single` or `batch:n`."""
+        return self.kind if self.kind == "single" else f"{self.kind}:{self.size}"
+
+
+def only_axes(request: EditRequest, axes: Iterable[str]) -> EditRequest:
+    """The same edit, asked only on `axes` (reliability is always asked)."""
+    kept = set(axes)
+    return replace(request, probes=tuple(p for p in request.probes if p.axis in kept))

@@ -1,0 +1,14 @@
+"""The editors, by name. One method is one file; no editor imports another."""
+
+from editsweep.core.registry import Registry
+
+EDITORS = Registry(
+    kind="editor",
+    group="editsweep.editors",
+    table={
+        "none": "editsweep.editors.none:NoneSpec",
+        "ft": "editsweep.editors.ft:FtSpec",
+        "rome": "editsweep.editors.rome:RomeSpec",
+        "ike": "editsweep.editors.ike:IkeSpec",
+    },
+)

@@ -1,0 +1,57 @@
+"""A loaded model with what the engine needs to know about it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from editsweep.model.families import Family
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """One loaded causal language model; its weights are never written outside `merge.merged`.
+
+    `revision` identifies the weights by content, `token_budget` is the number of tokens that one
+    forward pass may hold.
+    """
+
+    name: str
+    revision: str
+    module: Any
+    tokenizer: Any
+    family: Family
+    token_budget: int = 2048
+
+    @property
+    def id(self) -> str:
+        """Name and revision, for cache keys and cell ids."""
+        return f"{self.name}@{self.revision}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the embeddings lie."""
+        device: torch.device = self.module.get_input_embeddings().weight.device
+        return device
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return len(self.blocks)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The blocks, first to last."""
+        blocks = self.module.get_submodule(self.family.blocks)
+        assert isinstance(blocks, nn.ModuleList)
+        return blocks
+
+    def mlp_out(self, layer: int) -> str:
+        """Name of the MLP's output projection of one block, e.g. `model.layers.5.mlp.down_proj`."""
+        return f"{self.family.blocks}.{layer}.{self.family.mlp_out}"
+
+    def weight(self, name: str) -> torch.Tensor:
+        """The weight of a linear module as [d_out, d_in], whichever way the module stores it."""
+        weight: torch.Tensor = self.module.get_submodule(name).weight
+        return weight.T if self.family.transposed else weight
