@@ -108,7 +108,10 @@ def table(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
         pyarrow.ArrowInvalid: a value does not fit, or a required one is missing.
     """
     made = pa.Table.from_pylist(list(rows), schema=schema)
-    made.validate(full=True)
+    made.validate(full=True)  # does not look at nulls
+    for field, column in zip(schema, made.columns, strict=True):
+        if column.null_count and not field.nullable:
+            raise pa.ArrowInvalid(f"{field.name} is required, {column.null_count} rows have none")
     return made
 
 

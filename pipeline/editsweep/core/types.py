@@ -135,6 +135,14 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
+class Corpus:
+    """Data that something is made from: edit records, and true sentences as plain text."""
+
+    requests: tuple[EditRequest, ...] = ()
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Regime:
     """How edits share a model: `single`, or `batch` of `size` in one model."""
 

@@ -1,39 +1,16 @@
 """What an editor is: a small frozen spec that builds, on a worker, something that edits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
-
-from torch import Tensor
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
 
 from editsweep.core.types import EditRequest
 from editsweep.errors import EditError
+from editsweep.model.asset import Asset, Requirement
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.patch import Patch
 
-
-@dataclass(frozen=True)
-class Asset:
-    """Something made once for many edits, kept as safetensors: tensors and plain JSON."""
-
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-
-@runtime_checkable
-class Requirement(Protocol):
-    """A frozen dataclass that says what an editor needs beforehand and makes it.
-
-    `source` names the data it reads, `name:split` or a path; `""` is the train split of the cell's
-    own dataset, None means that it reads none. All other fields go into the cache key.
-    """
-
-    @property
-    def source(self) -> str | None:
-        """The data it reads."""
-
-    def make(self, model: LanguageModel, requests: Sequence[EditRequest]) -> Asset:
-        """Make it; `requests` are the records of `source`."""
+__all__ = ["Asset", "Edited", "Editor", "EditorSpec", "Requirement"]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from editsweep.errors import ConfigError
 from editsweep.model.families import Family
 
 
@@ -50,6 +51,17 @@ class LanguageModel:
     def mlp_out(self, layer: int) -> str:
         """Name of the MLP's output projection of one block, e.g. `model.layers.5.mlp.down_proj`."""
         return f"{self.family.blocks}.{layer}.{self.family.mlp_out}"
+
+    def checked_layer(self, layer: int | None, fraction: float) -> int:
+        """`layer`, or where it is None the block at `fraction` of the depth.
+
+        Raises:
+            ConfigError: the model has no such block.
+        """
+        chosen = round(fraction * self.depth) if layer is None else layer
+        if not 0 <= chosen < self.depth:
+            raise ConfigError(f"layer {chosen}: {self.name} has blocks 0 to {self.depth - 1}")
+        return chosen
 
     def weight(self, name: str) -> torch.Tensor:
         """The weight of a linear module as [d_out, d_in], whichever way the module stores it."""

@@ -1,0 +1,290 @@
+"""ROME: find the fact's key, solve for its value, insert both as one rank-one change.
+
+arXiv 2202.05262: the key k* is the MLP's inner vector at the subject's last token, averaged over
+contexts (eq. 3); the value v* is optimised so that the model says the target (eq. 4); the change is
+Λ(C⁻¹k*)ᵀ with Λ such that Ŵk = v* (eq. 2). As in the published code, k in that last condition is the
+bare prompt's key, the penalty is λ‖δ‖/‖v₀‖², and the divergence KL(p_δ ‖ p₀) is read after the
+subject's last token of "{subject} is a".
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from editsweep.core.types import EditRequest
+from editsweep.editors.base import Asset, Edited, Editor, Requirement
+from editsweep.errors import ConfigError, EditError
+from editsweep.model.contexts import Contexts
+from editsweep.model.hooks import Addend, adding
+from editsweep.model.language_model import LanguageModel
+from editsweep.model.moments import SecondMoment
+from editsweep.model.optim import RowAdam
+from editsweep.model.patch import LowRank, Patch
+from editsweep.model.scoring import log_softmax
+from editsweep.model.tail import Tail, TailRow
+from editsweep.model.tokens import encode, join, last_token
+
+# The field edits block 5 of 28 to 32 (GPT-J, Llama); GPT-2 XL's published 17 of 48 must be named.
+DEPTH = 1 / 6
+
+
+@dataclass(frozen=True)
+class RomeSpec:
+    """Hyperparameters; the defaults are those with which the field runs Llama-type models.
+
+    `layer` None is a sixth of the depth. `moment` names the text that C is taken from, or `identity`.
+    `ridge` times the mean of C's diagonal is added to it. `clamp` bounds ‖δ‖/‖v₀‖.
+    """
+
+    name: ClassVar[str] = "rome"
+    regimes: ClassVar[frozenset[str]] = frozenset({"single"})
+
+    layer: int | None = None
+    contexts: int = 10
+    context_seed: int = 0
+    rate: float = 0.5
+    steps: int = 25
+    stop: float = 5e-2
+    divergence: float = 0.0625
+    penalty: float = 1e-3
+    clamp: float = 4.0
+    moment: str = "world:train"
+    vectors: int = 0
+    ridge: float = 1e-2
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run."""
+        if self.steps < 1 or self.rate <= 0 or self.clamp <= 0 or self.contexts < 0:
+            raise ConfigError("rome: steps, rate and clamp must be positive, contexts not negative")
+
+    def requirements(self) -> Mapping[str, Requirement]:
+        """The contexts, and C unless it is the identity."""
+        needs: dict[str, Requirement] = {"contexts": Contexts(self.contexts, self.context_seed)}
+        if self.moment != "identity":
+            needs["moment"] = SecondMoment(self.moment, self.layer, DEPTH, self.vectors)
+        return needs
+
+    def build(self, model: LanguageModel, assets: Mapping[str, Asset]) -> Editor:
+        """The editor for `model`.
+
+        Raises:
+            ConfigError: the model has no such layer.
+        """
+        layer, factor = model.checked_layer(self.layer, DEPTH), None
+        if self.moment != "identity":
+            factor = cholesky(assets["moment"].tensors["moment"].to(model.device), self.ridge)
+        templates = ("{}", *assets["contexts"].meta["templates"])
+        return Rome(self, model, layer, templates, factor)
+
+
+def cholesky(moment: Tensor, ridge: float) -> Tensor:
+    """Lower factor of C + ridge · mean(diag C) · I, in float64."""
+    eye = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
+    return torch.linalg.cholesky((moment + ridge * moment.diagonal().mean() * eye).double())
+
+
+@dataclass(frozen=True, slots=True)
+class FactRow:
+    """A row of one fact: it changes from the subject's last token on; `targets` end it."""
+
+    row: TailRow
+    targets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """E facts of `per_fact` rows each: one a template, then the divergence row.
+
+    Column 0 of the tail is the subject's last token. Target `token[i]` is predicted in row `row[i]`
+    at column `at[i]`; `share[i]` is one over the number of targets in that row.
+    """
+
+    tail: Tail
+    per_fact: int
+    at: Tensor
+    token: Tensor
+    row: Tensor
+    share: Tensor
+
+    @classmethod
+    def of(cls, model: LanguageModel, facts: Sequence[Sequence[FactRow]], layer: int) -> "Facts":
+        """One pass over all rows of `facts`."""
+        rows = [row for fact in facts for row in fact]
+        spots = [
+            (len(r.row.ids) - len(r.targets) + k - r.row.start, token, i, 1 / len(r.targets))
+            for i, r in enumerate(rows)
+            for k, token in enumerate(r.targets)
+        ]
+        at, token, row, share = (
+            torch.tensor(column, device=model.device) for column in zip(*spots, strict=True)
+        )
+        tail = Tail.of(model, [r.row for r in rows], layer)
+        return cls(tail, len(facts[0]), at, token, row, share)
+
+    def select(self, facts: Tensor) -> "Facts":
+        """Some of the facts, in that order."""
+        offsets = torch.arange(self.per_fact, device=facts.device)
+        rows = (facts[:, None] * self.per_fact + offsets).flatten()
+        new = torch.full((len(self.tail.ids),), -1, device=facts.device)
+        new[rows] = torch.arange(len(rows), device=facts.device)
+        keep = new[self.row] >= 0
+        spots = (self.at[keep], self.token[keep], new[self.row[keep]], self.share[keep])
+        return Facts(self.tail.select(rows), self.per_fact, *spots)
+
+    def first(self, tensor: Tensor) -> Tensor:
+        """[rows, columns, d] at the subject's last token, by fact [facts, per_fact, d]."""
+        return tensor[:, 0].unflatten(0, (-1, self.per_fact))
+
+    def nll(self, hidden: Tensor) -> Tensor:
+        """Negative log-likelihood of the target, mean over tokens, then templates [facts]."""
+        logp = log_softmax(self.tail.model, hidden[self.row, self.at])
+        loss = -logp.gather(1, self.token[:, None])[:, 0] * self.share
+        by_row = loss.new_zeros(len(hidden)).index_add(0, self.row, loss)
+        return by_row.unflatten(0, (-1, self.per_fact))[:, :-1].mean(1)
+
+    def after_subject(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities after the bare subject [facts, vocabulary]."""
+        return log_softmax(self.tail.model, self.first(hidden)[:, -1])
+
+
+@dataclass(frozen=True)
+class Solved:
+    """One fact's change Δ = v uᵀ: u [d_mlp], v [d], the optimised δ [d]; a loss for each pass."""
+
+    u: Tensor
+    v: Tensor
+    delta: Tensor
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Rome:
+    """`templates[0]` is the bare "{}"; `factor` is C's Cholesky factor, None for the identity."""
+
+    spec: RomeSpec
+    model: LanguageModel
+    layer: int
+    templates: tuple[str, ...]
+    factor: Tensor | None
+
+    def edit(self, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Edited]:
+        """One rank-one patch a group of one request; `seed` is unused, contexts are drawn once."""
+        facts: dict[int, list[FactRow]] = {}
+        done: dict[int, Edited] = {}
+        for index, (request,) in enumerate(groups):
+            try:
+                facts[index] = self.rows(request)
+            except EditError as error:
+                done[index] = Edited(error=error)
+        for chunk in self._chunks(facts):
+            solved = self.solve([facts[i] for i in chunk])
+            done |= {i: self._edited(s) for i, s in zip(chunk, solved, strict=True)}
+        return [done[i] for i in range(len(groups))]
+
+    def rows(self, request: EditRequest) -> list[FactRow]:
+        """A row for each template, then the bare subject on which the divergence is read.
+
+        Raises:
+            EditError: the request has no subject, or its target no tokens.
+        """
+        if request.subject is None:
+            raise EditError("no_subject", "rome edits at a subject's last token; this edit has none")
+        tokenizer, subject_end = self.model.tokenizer, len(request.subject)
+        rows = []
+        for template in self.templates:
+            prompt = template.replace("{}", request.question)
+            text = join(prompt, request.target_new)
+            (joined,) = encode(tokenizer, [text], [len(prompt)])
+            end = template.index("{}") + request.prompt.index("{}") + subject_end
+            row = TailRow(joined.ids[:-1], last_token(tokenizer, text, end))
+            rows.append(FactRow(row, joined.ids[joined.start :]))
+        text = join(request.subject, "is a")
+        place = last_token(tokenizer, text, subject_end)
+        alone = tuple(tokenizer(text)["input_ids"][: place + 1])
+        return [*rows, FactRow(TailRow(alone, place))]
+
+    def solve(self, facts: Sequence[Sequence[FactRow]]) -> list[Solved]:
+        """Key, value and change of each fact, all in one batch."""
+        batch = Facts.of(self.model, facts, self.layer)
+        keys = batch.first(batch.tail.key).float()[:, :-1]
+        u = self._direction(keys.mean(1))
+        v0 = batch.first(batch.tail.value)[:, 0]
+        deltas, losses = self._optimise(batch, v0)
+        v = deltas / (keys[:, 0] * u).sum(1, keepdim=True)
+        return [Solved(*x) for x in zip(u, v, deltas, losses, strict=True)]
+
+    def _direction(self, key: Tensor) -> Tensor:
+        """u = C⁻¹k / ‖C⁻¹k‖ [facts, d_mlp]."""
+        if self.factor is not None:
+            key = torch.cholesky_solve(key.double().T, self.factor).T.to(key.dtype)
+        return key / key.norm(dim=1, keepdim=True)
+
+    def _optimise(self, facts: Facts, v0: Tensor) -> tuple[Tensor, list[tuple[float, ...]]]:
+        """δ [facts, d] for which the model says the target; a finished fact leaves the batch."""
+        spec, name = self.spec, self.model.mlp_out(self.layer)
+        before = facts.after_subject(facts.tail.final)
+        deltas, losses = torch.zeros_like(v0), [[] for _ in v0]
+        live, delta = torch.arange(len(v0), device=v0.device), torch.zeros_like(v0)
+        adam, size = RowAdam.of(delta, spec.rate), v0.norm(dim=1, keepdim=True)
+        for step in range(1, spec.steps + 1):
+            delta.requires_grad_()
+            with adding(self.model, {name: _at_subject(delta, facts.per_fact)}):
+                hidden = facts.tail.run()
+            loss = self._loss(facts, hidden, before, delta, size)
+            for fact, value in zip(live.tolist(), loss.tolist(), strict=True):
+                losses[fact].append(value)
+            going = loss.detach() >= spec.stop
+            if step == spec.steps:
+                going[:] = False
+            deltas[live] = delta.detach()
+            if not bool(going.any()):
+                break
+            (gradient,) = torch.autograd.grad(loss.sum(), delta)
+            stay = going.nonzero()[:, 0]
+            delta, gradient = delta.detach()[stay], gradient[stay]
+            if len(stay) < len(live):
+                facts, adam, live = facts.select(stay), adam.select(stay), live[stay]
+                before, size = before[stay], size[stay]
+            adam.step(delta, gradient)
+            delta *= (spec.clamp * size / delta.norm(dim=1, keepdim=True)).clamp(max=1)
+        return deltas, [tuple(values) for values in losses]
+
+    def _loss(
+        self, facts: Facts, hidden: Tensor, before: Tensor, delta: Tensor, size: Tensor
+    ) -> Tensor:
+        """The objective of each fact, in nats."""
+        after = facts.after_subject(hidden)
+        divergence = (after.exp() * (after - before)).sum(1)
+        penalty = delta.norm(dim=1) / size[:, 0] ** 2
+        return facts.nll(hidden) + self.spec.divergence * divergence + self.spec.penalty * penalty
+
+    def _chunks(self, facts: Mapping[int, Sequence[FactRow]]) -> list[list[int]]:
+        """Facts of like length together, as many as the token budget holds in one batch."""
+        width = {i: max(len(r.row.ids) - r.row.start for r in rows) for i, rows in facts.items()}
+        chunks: list[list[int]] = []
+        for index in sorted(facts, key=lambda i: -width[i]):
+            tokens = len(facts[index]) * width[chunks[-1][0]] if chunks else 0
+            if not chunks or (len(chunks[-1]) + 1) * tokens > self.model.token_budget:
+                chunks.append([])
+            chunks[-1].append(index)
+        return chunks
+
+    def _edited(self, solved: Solved) -> Edited:
+        change = LowRank(solved.u[None], solved.v[None])
+        patch = Patch({self.model.mlp_out(self.layer): change})
+        steps, loss = len(solved.losses), solved.losses[-1]
+        if not patch.finite:
+            reason = "the value optimisation or the rank-one solve gave a number that is not finite"
+            return Edited(steps=steps, error=EditError("not_finite", reason))
+        return Edited(patch, steps, loss)
+
+
+def _at_subject(delta: Tensor, per_fact: int) -> Addend:
+    """Adds each fact's δ in column 0 of all its rows."""
+    return lambda x: F.pad(
+        delta.repeat_interleave(per_fact, 0)[:, None], (0, 0, 0, x.shape[1] - 1)
+    )

@@ -1,0 +1,115 @@
+"""What a model, edited row by row, thinks of given continuations: one pass for many edits."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from editsweep.errors import ModelError
+from editsweep.model.language_model import LanguageModel
+from editsweep.model.packing import Query, Row, batches, rows_of, tensors
+from editsweep.model.patch import Patch, applied
+
+# Positions projected to the vocabulary at once: 256 x 128k floats are 128 MB.
+PROJECTED = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TokenScores:
+    """Natural log-probabilities of the scored tokens, and the ids the model prefers there."""
+
+    logprobs: tuple[float, ...]
+    argmax: tuple[int, ...]
+
+
+def score(
+    model: LanguageModel, queries: Sequence[Query], patches: Sequence[Patch | None]
+) -> list[TokenScores]:
+    """Teacher-forced scores of every query under its patch, in the order of `queries`.
+
+    Rows are packed under the model's token budget; out of memory, the budget is halved.
+
+    Raises:
+        ModelError: one row alone does not fit into memory.
+    """
+    scores: dict[int, TokenScores] = {}
+    budget = model.token_budget
+    todo = deque(batches(rows_of(queries, budget), budget))
+    while todo:
+        batch = todo.popleft()
+        try:
+            scores |= _score_batch(model, batch, queries, patches)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                tokens = len(batch[0].tokens)
+                raise ModelError(f"a row of {tokens} tokens does not fit into memory") from error
+            half = len(batch) // 2
+            todo.extendleft([batch[half:], batch[:half]])
+    return [scores[index] for index in range(len(queries))]
+
+
+@torch.no_grad()
+def _score_batch(
+    model: LanguageModel,
+    batch: Sequence[Row],
+    queries: Sequence[Query],
+    patches: Sequence[Patch | None],
+) -> dict[int, TokenScores]:
+    ids, positions, sees = (t.to(model.device) for t in tensors(batch, model.tokenizer.pad_token_id))
+    with applied(model, [patches[row.patch] for row in batch]):
+        hidden = final_hidden(model, ids, positions, sees)
+    at = [(i, node) for i, row in enumerate(batch) for path in row.places.values() for node in path]
+    spots = {spot: n for n, spot in enumerate(dict.fromkeys(at))}
+    chosen = hidden[[i for i, _ in spots], [node for _, node in spots]]
+    wanted = [t for row in batch for index in row.places for t in queries[index].ids[queries[index].start :]]
+    logprobs, argmax = _pick(model, chosen, [spots[spot] for spot in at], wanted)
+    scores, used = {}, 0
+    for row in batch:
+        for index, path in row.places.items():
+            span = slice(used, used := used + len(path))
+            scores[index] = TokenScores(tuple(logprobs[span]), tuple(argmax[span]))
+    return scores
+
+
+def _pick(
+    model: LanguageModel, hidden: Tensor, spots: Sequence[int], wanted: Sequence[int]
+) -> tuple[list[float], list[int]]:
+    """Log-probability of token wanted[i] at hidden[spots[i]], and the argmax there."""
+    spot, token = torch.tensor(spots), torch.tensor(wanted)
+    logprobs, argmax = torch.empty(len(spot)), torch.empty(len(spot), dtype=torch.long)
+    for first in range(0, len(hidden), PROJECTED):
+        logp = log_softmax(model, hidden[first : first + PROJECTED]).cpu()
+        here = ((spot >= first) & (spot < first + PROJECTED)).nonzero()[:, 0]
+        logprobs[here] = logp[spot[here] - first, token[here]]
+        argmax[here] = logp.argmax(-1)[spot[here] - first]
+    return logprobs.tolist(), argmax.tolist()
+
+
+def final_hidden(
+    model: LanguageModel, ids: Tensor, positions: Tensor, sees: Tensor, **kwargs: object
+) -> Tensor:
+    """Hidden states after the last norm [rows, tokens, d]; `sees` [rows, 1, tokens, keys]."""
+    kwargs.setdefault("use_cache", False)
+    output = model.module.base_model(
+        input_ids=ids, position_ids=positions, attention_mask=sees, **kwargs
+    )
+    hidden: Tensor = output.last_hidden_state
+    return hidden
+
+
+def log_softmax(model: LanguageModel, hidden: Tensor) -> Tensor:
+    """Natural log-probabilities over the vocabulary [..., vocabulary], in float32."""
+    logits = model.module.get_output_embeddings()(hidden).float()
+    cap = getattr(model.module.config, "final_logit_softcapping", None)
+    if cap:
+        logits = cap * torch.tanh(logits / cap)
+    return torch.log_softmax(logits, -1)
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether `error` says that a device or the host has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
