@@ -1,0 +1,1 @@
+"""Files and tables to edit requests; no network."""

@@ -62,7 +62,8 @@ def second_moment(
     dim = model.weight(name).shape[1]
     total = torch.zeros(dim, dim, dtype=torch.float64, device=model.device)
     count, mark, before, moved = 0, max(1, vectors // 16), None, []
-    for rows in _batches(model, texts):
+    # At least sixteen batches, so that the doublings can be told apart.
+    for rows in _batches(model, texts, min(model.token_budget, max(64, vectors // 16))):
         keys = _keys(model, layer, rows)[: vectors - count]
         total += (keys.T @ keys).double()
         count += len(keys)
@@ -94,16 +95,18 @@ def _keys(model: LanguageModel, layer: int, rows: Sequence[Sequence[int]]) -> Te
     return seen[0][real.to(model.device)].float()
 
 
-def _batches(model: LanguageModel, texts: Sequence[str]) -> Iterator[list[list[int]]]:
-    """Token ids of the texts, in order, as many a batch as the budget holds."""
+def _batches(
+    model: LanguageModel, texts: Sequence[str], budget: int
+) -> Iterator[list[list[int]]]:
+    """Token ids of the texts, in order, as many a batch as `budget` holds, or one text."""
     batch: list[list[int]] = []
-    limit = min(model.token_budget, getattr(model.module.config, "max_position_embeddings", 2048))
+    limit = model.module.config.max_position_embeddings
     for text in texts:
         ids = model.tokenizer(text)["input_ids"][:limit]
         if not ids:
             continue
         width = max(len(ids), *(len(row) for row in batch), 0)
-        if batch and (len(batch) + 1) * width > model.token_budget:
+        if batch and (len(batch) + 1) * width > budget:
             yield batch
             batch = []
         batch.append(ids)

@@ -94,8 +94,11 @@ def final_hidden(
 ) -> Tensor:
     """Hidden states after the last norm [rows, tokens, d]; `sees` [rows, 1, tokens, keys]."""
     kwargs.setdefault("use_cache", False)
+    # An additive mask, since attention written without fused kernels takes no other.
+    dtype = model.module.dtype
+    mask = torch.zeros_like(sees, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min)
     output = model.module.base_model(
-        input_ids=ids, position_ids=positions, attention_mask=sees, **kwargs
+        input_ids=ids, position_ids=positions, attention_mask=mask, **kwargs
     )
     hidden: Tensor = output.last_hidden_state
     return hidden

@@ -1,0 +1,165 @@
+"""One record of our file format: from parsed JSON to an edit request, or the first problem."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from editsweep.core.types import AXES, EditRequest, Probe
+
+_RECORD_KEYS = ("subject", "prompt", "target_new", "target_true", "relation", "probes")
+_PROBE_KEYS = ("axis", "prompt", "answers", "unwanted", "facet")
+
+
+class Problem(Exception):
+    """The first thing that is wrong with a record; becomes a `Fault` with file and line."""
+
+    def __init__(self, field: str, kind: str, message: str) -> None:
+        super().__init__(field, kind, message)
+        self.field = field
+        self.kind = kind
+        self.message = message
+
+
+def same_text(text: str) -> str:
+    """What two texts share when they differ only in case and spaces."""
+    return " ".join(text.split()).casefold()
+
+
+def parse_record(record: Any) -> EditRequest:
+    """The request that a record stands for, spaces around its texts removed.
+
+    Raises:
+        Problem: a field is missing, unknown, of the wrong type, empty or at odds with another.
+    """
+    record = _object(record, "", _RECORD_KEYS)
+    subject = None if record.get("subject") is None else _text(record, "subject")
+    prompt = _template(_text(record, "prompt", strip=False), subject)
+    new = _text(record, "target_new")
+    old = None if record.get("target_true") is None else _text(record, "target_true")
+    if old is not None and same_text(new) == same_text(old):
+        message = f"{new!r} is what target_true says already; an edit has to change something"
+        raise Problem("target_new", "no_op", message)
+    relation = _text(record, "relation", empty=True) if "relation" in record else ""
+    listed = record.get("probes", [])
+    if not isinstance(listed, list):
+        raise Problem("probes", "wrong_type", f"{_seen(listed)}; write a list of objects")
+    probes = [_probe(entry, f"probes[{i}]") for i, entry in enumerate(listed)]
+    request = EditRequest.of(subject, prompt, new, old, probes, relation)
+    _no_double(request)
+    return request
+
+
+def _probe(entry: Any, place: str) -> Probe:
+    entry = _object(entry, place, _PROBE_KEYS)
+    axis = _text(entry, "axis", place)
+    if axis not in AXES:
+        raise Problem(f"{place}.axis", "unknown_axis", _not_valid(axis, AXES))
+    prompt = _text(entry, "prompt", place, strip=False)
+    answers = _texts(entry, "answers", place)
+    unwanted = _texts(entry, "unwanted", place)
+    if not answers and axis != "locality":
+        message = f"a {axis} probe needs an answer (only locality can do without: it then asks for "
+        raise Problem(f"{place}.answers", "no_answers", message + "what the unedited model says)")
+    both = {same_text(answer) for answer in answers} & {same_text(text) for text in unwanted}
+    if both:
+        message = f"{sorted(both)[0]!r} is also among the answers; remove it from one of the two"
+        raise Problem(f"{place}.unwanted", "answer_unwanted", message)
+    facet = _text(entry, "facet", place, empty=True) if "facet" in entry else ""
+    return Probe.of(axis, prompt, answers, unwanted, facet)
+
+
+def _template(prompt: str, subject: str | None) -> str:
+    """`prompt` with `{}` where the subject belongs."""
+    holes = prompt.count("{}")
+    if subject is None:
+        if holes:
+            message = f"{prompt!r} has {{}}, but there is no subject; give one or write it out"
+            raise Problem("prompt", "no_subject", message)
+        return prompt
+    if holes == 1:
+        return prompt
+    if holes > 1:
+        message = f"{prompt!r} has {{}} {holes} times; keep it once, where the subject belongs"
+        raise Problem("prompt", "many_subjects", message)
+    found = prompt.count(subject)
+    if found == 1:
+        return prompt.replace(subject, "{}")
+    if found > 1:
+        message = (
+            f"{prompt!r} has the subject {subject!r} {found} times; write {{}} for one of them"
+        )
+        raise Problem("prompt", "many_subjects", message)
+    message = (
+        f"{prompt!r} has neither {{}} nor the subject {subject!r}; write {{}} where it belongs"
+    )
+    raise Problem("prompt", "no_subject", message)
+
+
+def _no_double(request: EditRequest) -> None:
+    """Every probe of an edit has its own id, the reliability probe included."""
+    seen: dict[str, int] = {}
+    for i, probe in enumerate(request.all_probes, -1):
+        first = seen.setdefault(probe.probe_id, i)
+        if first != i:
+            twin = "the edit's own question" if first < 0 else f"probes[{first}]"
+            raise Problem(f"probes[{i}]", "duplicate_probe", f"the same as {twin}; remove it")
+
+
+def _object(value: Any, place: str, keys: Iterable[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Problem(place, "wrong_type", f"{_seen(value)}; write an object {{...}}")
+    strange = [key for key in value if key not in keys]
+    if strange:
+        field = f"{place}.{strange[0]}" if place else strange[0]
+        raise Problem(field, "unknown_key", _not_valid(strange[0], keys))
+    return value
+
+
+def _text(
+    record: dict[str, Any], key: str, place: str = "", *, strip: bool = True, empty: bool = False
+) -> str:
+    """A string field: `strip` removes spaces on both sides, else only those at the end."""
+    field = f"{place}.{key}" if place else key
+    if key not in record:
+        raise Problem(field, "missing", "is missing; every record needs it")
+    return _clean(record[key], field, strip=strip, empty=empty)
+
+
+def _texts(record: dict[str, Any], key: str, place: str) -> tuple[str, ...]:
+    """A string or a list of strings, without repetitions."""
+    value = record.get(key)
+    if value is None:
+        return ()
+    field = f"{place}.{key}"
+    if isinstance(value, str):
+        return (_clean(value, field),)
+    if not isinstance(value, list):
+        raise Problem(field, "wrong_type", f"{_seen(value)}; write a string or a list of strings")
+    return tuple(dict.fromkeys(_clean(v, f"{field}[{i}]") for i, v in enumerate(value)))
+
+
+def _clean(value: Any, field: str, *, strip: bool = True, empty: bool = False) -> str:
+    if not isinstance(value, str):
+        raise Problem(field, "wrong_type", f"{_seen(value)}; write a string")
+    if any("\ud800" <= char <= "\udfff" for char in value):
+        message = f"{_seen(value)} holds half a surrogate pair, which no text can; mend the escape"
+        raise Problem(field, "broken_text", message)
+    text = value.strip() if strip else value.rstrip()
+    if not text and not empty:
+        raise Problem(field, "empty", f"{_seen(value)} is empty; write some text")
+    return text
+
+
+def _seen(value: Any) -> str:
+    """A value as a message shows it, with its type in JSON's words and not too long."""
+    kinds = {bool: "boolean", int: "number", float: "number", str: "string", list: "list"}
+    shown = ascii(value)
+    short = shown if len(shown) <= 60 else shown[:57] + "..."
+    return "null" if value is None else f"{short} ({kinds.get(type(value), 'object')})"
+
+
+def _not_valid(name: str, valid: Iterable[str]) -> str:
+    names = list(valid)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{name!r} is not valid{hint} (valid: {', '.join(names)})"
