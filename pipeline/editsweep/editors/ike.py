@@ -209,5 +209,6 @@ class _Ike:
 
 def _same(record: Mapping[str, Any], request: EditRequest) -> bool:
     """Whether a record is about the edit's own subject or asks the same."""
-    same_subject = request.subject is not None and record["subject"] == request.subject
-    return same_subject or record["question"] == request.question
+    if request.subject is not None and record["subject"] == request.subject:
+        return True
+    return bool(record["question"] == request.question)

@@ -43,7 +43,8 @@ def tiny_tokenizer() -> Any:
         show_progress=False,
     )
     made.train_from_iterator(_TEXT.splitlines(), trainer)
-    return PreTrainedTokenizerFast(
+    fast: Any = PreTrainedTokenizerFast
+    return fast(
         tokenizer_object=made,
         eos_token="<|end|>",
         pad_token="<|pad|>",
@@ -75,7 +76,8 @@ def tiny_model(
     tokenizer = tiny_tokenizer()
     config = AutoConfig.for_model(model_type, **_shape(model_type, layers, width, tokenizer))
     with torch.random.fork_rng(devices=[]):
-        module = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        auto: Any = AutoModelForCausalLM
+        module = auto.from_config(config, dtype=torch.float32)
     module.eval().requires_grad_(False)
     for name, parameter in module.named_parameters():
         if parameter.dim() > 1 or name.endswith("bias"):
@@ -87,8 +89,12 @@ def tiny_model(
 
 def _shape(model_type: str, layers: int, width: int, tokenizer: Any) -> dict[str, Any]:
     """What the configuration of `model_type` calls its sizes."""
-    ids = {name: tokenizer.eos_token_id for name in ("bos_token_id", "eos_token_id")}
-    common = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id} | ids
+    common = {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.eos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     if model_type in ("gpt2", "gptj"):
         sizes = {"n_embd": width, "n_inner": 2 * width, "n_layer": layers, "n_head": width // _HEAD}
         return (

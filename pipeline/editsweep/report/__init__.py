@@ -1,0 +1,1 @@
+"""From committed tables to numbers with intervals, and a page that shows them."""

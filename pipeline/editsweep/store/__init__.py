@@ -1,0 +1,1 @@
+"""Results on disk, the one record of a sweep, and their index in MLflow."""

@@ -1,0 +1,148 @@
+"""Edits per second, editing and asking together: the engine against the plain loop.
+
+Both do the same edits on the same model with the same threads, in turn, in one run; figures of
+different runs do not compare, ratios within one do. Prints Markdown.
+"""
+
+import argparse
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from editsweep.bench import plain
+from editsweep.core.types import Corpus, EditRequest
+from editsweep.data.registry import load as load_data
+from editsweep.data.texts import statements
+from editsweep.editors.base import Editor, EditorSpec
+from editsweep.editors.ft import FtSpec
+from editsweep.editors.ike import IkeSpec
+from editsweep.editors.none import NoneSpec
+from editsweep.editors.rome import Rome, RomeSpec
+from editsweep.model.asking import AskSettings
+from editsweep.model.language_model import LanguageModel
+from editsweep.model.load import load
+from editsweep.run.evaluate import UnitIds, ask_base, evaluate
+
+SILENT = AskSettings(generate=())  # the plain loop does not let the model speak either
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One editor both ways; `plain_edit` edits and asks one request the plain way."""
+
+    name: str
+    editor: Editor
+    plain_edit: Callable[[EditRequest], object]
+
+
+def main() -> None:
+    """Run it; `--help` says how much."""
+    parser = argparse.ArgumentParser(prog="python -m editsweep.bench", description=__doc__)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--edits", type=int, default=16, help="edits for the engine")
+    parser.add_argument("--plain-edits", type=int, default=3, help="of these, for the plain loop")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", nargs="*", help="some of: none ft rome rome-row ike")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    model = load(options.model)
+    requests = load_data("world", "test", limit=options.edits).requests
+    base = ask_base(model, requests, SILENT)
+    rate = matmul_rate()
+    print(f"{platform.processor() or platform.machine()}, {options.threads} threads, "
+          f"torch {torch.__version__}, {model.name}, world:test, {len(requests)} edits; "
+          f"matrix multiplication {rate / 1e9:.0f} GFLOP/s\n")
+    print("| editor | engine, edits/s | plain loop, edits/s | ratio | edit s | ask s | of peak |")
+    print("|---|---|---|---|---|---|---|")
+    for contest in contests(model):
+        if options.only and contest.name not in options.only:
+            continue
+        few = requests[: max(1, options.plain_edits)]
+        slow = [timed(contest.plain_edit, request) for request in few]
+        edit_s, ask_s, flops = engine(model, contest.editor, requests, base)
+        fast = (edit_s + ask_s) / len(requests)
+        plain_s = sum(slow) / len(slow)
+        print(f"| {contest.name} | {1 / fast:.2f} | {1 / plain_s:.3f} | {plain_s / fast:.1f} | "
+              f"{edit_s / len(requests):.3f} | {ask_s / len(requests):.3f} | "
+              f"{flops / (edit_s + ask_s) / rate:.0%} |", flush=True)
+
+
+def contests(model: LanguageModel) -> list[Contest]:
+    """Every editor of the main job; `rome-row` differs in the plain loop only: one row a forward."""
+    none = built(NoneSpec(), model)
+    ft, ft_spec = built(FtSpec(), model), FtSpec()
+    rome, ike = built(RomeSpec(), model), built(IkeSpec(), model)
+    assert isinstance(rome, Rome)
+    layer = model.checked_layer(None, 0.7)
+    ft_weight = model.weight(model.mlp_out(layer))
+    rome_weight = model.weight(model.mlp_out(rome.layer))
+
+    def plain_ft(request: EditRequest) -> None:
+        with plain.written(ft_weight, plain.ft(model, ft_spec, layer, request)):
+            plain.ask(model, request)
+
+    def plain_rome(request: EditRequest, rows_at_once: int) -> None:
+        with plain.written(rome_weight, plain.rome(rome, request, rows_at_once)):
+            plain.ask(model, request)
+
+    def plain_ike(request: EditRequest) -> None:
+        (edited,) = ike.edit([[request]], 0)
+        plain.ask(model, request, edited.patch.prefix if edited.patch else "")
+
+    return [
+        Contest("none", none, lambda request: plain.ask(model, request)),
+        Contest("ft", ft, plain_ft),
+        Contest("rome", rome, lambda request: plain_rome(request, 10**6)),
+        Contest("rome-row", rome, lambda request: plain_rome(request, 1)),
+        Contest("ike", ike, plain_ike),
+    ]
+
+
+def built(spec: EditorSpec, model: LanguageModel) -> Editor:
+    """The editor with its assets, made from the train split of `world`."""
+    needs = spec.requirements()
+    train = load_data("world", "train").requests if needs else ()
+    corpus = Corpus(train, tuple(statements(train)))
+    return spec.build(model, {name: need.make(model, corpus) for name, need in needs.items()})
+
+
+def engine(
+    model: LanguageModel, editor: Editor, requests: Sequence[EditRequest], base: object
+) -> tuple[float, float, float]:
+    """Seconds of editing and of asking, and floating-point operations, of all `requests`."""
+    groups = [[request] for request in requests]
+
+    def run() -> tuple[float, float]:
+        tables = evaluate(model, editor, groups, base, UnitIds("", "", ""), 0, SILENT)
+        rows = tables["edits"].to_pydict()
+        return sum(rows["edit_s"]), sum(rows["probe_s"])
+
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return *run(), float(counter.get_total_flops())
+
+
+def timed(work: Callable[[EditRequest], object], request: EditRequest) -> float:
+    """Seconds of `work`."""
+    start = perf_counter()
+    work(request)
+    return perf_counter() - start
+
+
+def matmul_rate(size: int = 2048, times: int = 5) -> float:
+    """Floating-point operations a second of square float32 products, the best of a few."""
+    a, best = torch.ones(size, size), 0.0
+    for _ in range(times):
+        start = perf_counter()
+        _ = a @ a
+        best = max(best, 2 * size**3 / (perf_counter() - start))
+    return best
+
+
+if __name__ == "__main__":
+    main()

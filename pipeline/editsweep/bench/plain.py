@@ -1,0 +1,138 @@
+"""The plain loop, as the field's scripts write it: what the engine is measured against.
+
+One edit at a time. Weights are written, every continuation of every probe is asked in a forward of
+its own, weights are restored. Editing keeps what published code has in one batch (ROME's rows).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from editsweep.core.types import EditRequest
+from editsweep.editors.ft import FtSpec
+from editsweep.editors.rome import Rome
+from editsweep.model.hooks import adding, reading
+from editsweep.model.language_model import LanguageModel
+from editsweep.model.scoring import log_softmax
+from editsweep.model.tokens import encode, join
+
+
+@torch.no_grad()
+def ask(model: LanguageModel, request: EditRequest, prefix: str = "") -> list[float]:
+    """Mean log-likelihood of each continuation of each probe, one forward each."""
+    said = []
+    for probe in request.all_probes:
+        start = prefix + probe.prompt
+        for text in (*probe.answers, *probe.unwanted):
+            (code,) = encode(model.tokenizer, [join(start, text)], [len(start)])
+            logits = model.module(torch.tensor([code.ids], device=model.device)).logits[0].float()
+            logp = torch.log_softmax(logits, -1)[code.start - 1 : -1]
+            wanted = torch.tensor(code.ids[code.start :], device=model.device)
+            said.append(float(logp.gather(1, wanted[:, None]).mean()))
+    return said
+
+
+@contextmanager
+def written(weight: Tensor, delta: Tensor) -> Iterator[None]:
+    """Within the block the weight holds the edit."""
+    original = weight.detach().clone()
+    with torch.no_grad():
+        weight.add_(delta)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            weight.copy_(original)
+
+
+def ft(model: LanguageModel, spec: FtSpec, layer: int, request: EditRequest) -> Tensor:
+    """The change [d_out, d_in] that fine-tuning gives; the weight is as before afterwards."""
+    weight = model.module.get_submodule(model.mlp_out(layer)).weight
+    original = weight.detach().clone()
+    text = join(request.question, request.target_new)
+    (code,) = encode(model.tokenizer, [text], [len(request.question)])
+    ids = torch.tensor([code.ids], device=model.device)
+    weight.requires_grad_()
+    adam = torch.optim.Adam([weight], lr=spec.rate)
+    for _ in range(spec.steps):
+        logp = torch.log_softmax(model.module(ids).logits[0].float(), -1)[code.start - 1 : -1]
+        loss = -logp.gather(1, ids[0, code.start :, None]).mean()
+        if loss < spec.stop:
+            break
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    weight.requires_grad_(False)
+    weight.grad = None
+    with torch.no_grad():
+        delta = weight - original
+        weight.copy_(original)
+    return delta.T if model.family.transposed else delta
+
+
+def rome(edit: Rome, request: EditRequest, rows_at_once: int) -> Tensor:
+    """The change that ROME gives, whole rows through the whole model in every step.
+
+    `rows_at_once` is how many of the edit's rows share a forward: all, as published code has it,
+    or one.
+    """
+    model, spec = edit.model, edit.spec
+    rows = edit.rows(request)
+    templates, bare = rows[:-1], rows[-1]
+    size = float(_value(edit, templates[0].row.ids, templates[0].row.start)[1].norm())
+    keys = torch.stack([_value(edit, r.row.ids, r.row.start)[0] for r in templates])
+    u = edit._direction(keys.mean(0, keepdim=True))[0]
+    delta = torch.zeros(len(model.weight(model.mlp_out(edit.layer))), requires_grad=True)
+    adam = torch.optim.Adam([delta], lr=spec.rate)
+    before: Tensor | None = None
+    for step in range(1, spec.steps + 1):
+        total, gradient = 0.0, torch.zeros_like(delta)
+        for first in range(0, len(rows), rows_at_once):
+            part = rows[first : first + rows_at_once]
+            logits = _logits(edit, [(r.row.ids, r.row.start) for r in part], delta)
+            loss = torch.zeros(())
+            for row, (r, logp) in enumerate(zip(part, logits, strict=True)):
+                if r is bare:
+                    after = logp[r.row.start]
+                    before = after.detach() if before is None else before
+                    loss = loss + spec.divergence * (after.exp() * (after - before)).sum()
+                    loss = loss + spec.penalty * delta.norm() / size**2
+                else:
+                    end = len(part[row].row.ids)
+                    wanted = torch.tensor(r.targets)
+                    own = logp[end - len(wanted) : end].gather(1, wanted[:, None])
+                    loss = loss - own.mean() / len(templates)
+            gradient += torch.autograd.grad(loss, delta)[0]
+            total += float(loss.detach())
+        if total < spec.stop or step == spec.steps:
+            break
+        delta.grad = gradient
+        adam.step()
+        with torch.no_grad():
+            delta *= min(1.0, spec.clamp * size / float(delta.norm()))
+    v = delta.detach() / (keys[0] @ u)
+    return torch.outer(v, u)
+
+
+@torch.no_grad()
+def _value(edit: Rome, ids: tuple[int, ...], place: int) -> tuple[Tensor, Tensor]:
+    """Input and output of the edited projection at one token, by a forward of its own."""
+    seen: list[tuple[Tensor, Tensor]] = []
+    with reading(edit.model, edit.model.mlp_out(edit.layer), lambda x, y: seen.append((x, y))):
+        edit.model.module(torch.tensor([ids]))
+    return seen[0][0][0, place], seen[0][1][0, place]
+
+
+def _logits(edit: Rome, rows: list[tuple[tuple[int, ...], int]], delta: Tensor) -> Tensor:
+    """Log-probabilities [rows, tokens, vocabulary] with δ added at each row's place."""
+    model, width = edit.model, max(len(ids) for ids, _ in rows)
+    pad = model.tokenizer.pad_token_id
+    batch = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids, _ in rows])
+    mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows])
+    places = torch.tensor([place for _, place in rows])
+    at = torch.zeros(len(rows), width).scatter(1, places[:, None], 1.0)
+    with adding(model, {model.mlp_out(edit.layer): lambda _: at[..., None] * delta}):
+        output = model.module.base_model(batch, attention_mask=mask, use_cache=False)
+    return log_softmax(model, output.last_hidden_state)

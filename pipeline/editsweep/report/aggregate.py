@@ -1,0 +1,243 @@
+"""Leaderboards: the mean of each edit first, then over edits, with an interval and what is missing.
+
+Rates (every edit scores 0 or 1) get Wilson's score interval. Everything else gets a percentile
+bootstrap over subjects, because edits of one subject are not independent of each other. Its seed is
+the hash of the row's key, so a number does not depend on which other rows are asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.stats import bootstrap
+from statsmodels.stats.proportion import proportion_confint
+
+from editsweep.core.ids import content_id
+from editsweep.core.types import AXES
+
+LEVEL = 0.95
+RESAMPLES = 2000
+
+_CELL = ("cell_id", "label", "model", "editor", "dataset", "regime", "seed")
+_NUMBERS: Mapping[str, type[pl.DataType]] = {
+    "mean": pl.Float64,
+    "ci_low": pl.Float64,
+    "ci_high": pl.Float64,
+    "interval": pl.String,
+    "n": pl.Int64,
+}
+# A bootstrap draws at most this many values at once: bounds memory, not the result.
+_DRAW = 2_000_000
+
+
+class Interval(NamedTuple):
+    """A 95 % interval and how it was made; nulls when nothing can be said."""
+
+    low: float | None
+    high: float | None
+    method: str | None
+
+
+def leaderboard(
+    plan: Mapping[str, Any],
+    edits: pl.DataFrame,
+    measurements: pl.DataFrame,
+    known: bool | None = None,
+) -> pl.DataFrame:
+    """One row a cell, axis, metric, protocol and phase.
+
+    Args:
+        plan: `plan.json`; its cells give the rows their names and their order.
+        edits: the `edits` table.
+        measurements: the `measurements` table.
+        known: only edits whose old fact the unedited model knew (True) or did not (False).
+
+    Returns:
+        `cell_id label model editor dataset regime seed axis metric protocol phase mean ci_low
+        ci_high interval n asked failed missing`. `n` counts edits with a value, `asked` edits that
+        have such a probe, `failed` edits that the editor could not do, `missing` planned edits that
+        are not recorded yet (null when `known` is given: who knows). A cell without any record
+        still has its rows, with null values.
+    """
+    return _aggregate(plan, edits, measurements, known, ())
+
+
+def by_facet(
+    plan: Mapping[str, Any],
+    edits: pl.DataFrame,
+    measurements: pl.DataFrame,
+    known: bool | None = None,
+) -> pl.DataFrame:
+    """`leaderboard` with a further column `facet` after `axis`."""
+    return _aggregate(plan, edits, measurements, known, ("facet",))
+
+
+def timings(plan: Mapping[str, Any], edits: pl.DataFrame) -> pl.DataFrame:
+    """Measured seconds an edit by cell: `edit_s`, `probe_s` and their sum `total_s`, means."""
+    measured = _ordered(edits, ("cell_id", "position", "edit_id")).with_columns(
+        total_s=pl.col("edit_s") + pl.col("probe_s")
+    )
+    means = measured.group_by("cell_id", maintain_order=True).agg(
+        pl.col("edit_s", "probe_s", "total_s").mean(), edits=pl.len().cast(pl.Int64)
+    )
+    return (
+        _cells(plan)
+        .select("order", *_CELL)
+        .join(means, on="cell_id", how="left", maintain_order="left")
+        .with_columns(pl.col("edits").fill_null(0))
+        .drop("order")
+    )
+
+
+def interval(
+    values: NDArray[np.float64], clusters: NDArray[np.int64], key: Sequence[object]
+) -> Interval:
+    """The interval of the mean of `values`.
+
+    Args:
+        values: one an edit; not empty.
+        clusters: which subject each edit belongs to, 0 .. k-1.
+        key: what the values are; seeds the bootstrap.
+
+    Returns:
+        Wilson's when all values are 0 or 1, also for a single edit. Else the bootstrap's, which
+        has width 0 when all subjects agree (resampling equal values gives that value), and nulls
+        for a single subject, from which no spread can be learnt.
+    """
+    if np.isin(values, (0.0, 1.0)).all():
+        low, high = proportion_confint(values.sum(), len(values), 1 - LEVEL, "wilson")
+        return Interval(float(low), float(high), "wilson")
+    counts = np.bincount(clusters)
+    if len(counts) < 2:
+        return Interval(None, None, None)
+    result = bootstrap(
+        (np.bincount(clusters, weights=values), counts.astype(np.float64)),
+        _ratio,
+        paired=True,
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=max(1, _DRAW // len(counts)),
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(int(content_id(list(key)), 16)),
+    )
+    low, high = result.confidence_interval
+    return Interval(float(low), float(high), "bootstrap")
+
+
+def _ratio(
+    sums: NDArray[np.float64], counts: NDArray[np.float64], axis: int
+) -> NDArray[np.float64]:
+    """The mean over all edits of the drawn subjects."""
+    mean: NDArray[np.float64] = sums.sum(axis=axis) / counts.sum(axis=axis)
+    return mean
+
+
+def _aggregate(
+    plan: Mapping[str, Any],
+    edits: pl.DataFrame,
+    measurements: pl.DataFrame,
+    known: bool | None,
+    extra: tuple[str, ...],
+) -> pl.DataFrame:
+    if known is not None:
+        edits = edits.filter(pl.col("known") == known)
+        measurements = measurements.join(edits, on=["cell_id", "edit_id"], how="semi")
+    key = ("axis", *extra, "metric", "protocol", "phase")
+    numbers = _numbers(_per_edit(measurements, edits, key), key)
+    cells = _cells(plan).join(_recorded(edits), on="cell_id", how="left", maintain_order="left")
+    rows = _expected(cells, numbers, key).join(
+        numbers, on=["cell_id", *key], how="left", maintain_order="left"
+    )
+    missing = pl.lit(None, pl.Int64) if known is not None else pl.col("edits") - pl.col("recorded")
+    return (
+        rows.with_columns(pl.col("n", "asked", "failed", "recorded").fill_null(0))
+        .with_columns(missing=missing)
+        .sort("order", _axis_order(), *key[:-1], pl.col("phase") != "pre")
+        .select(*_CELL, *key, *_NUMBERS, "asked", "failed", "missing")
+    )
+
+
+def _cells(plan: Mapping[str, Any]) -> pl.DataFrame:
+    """The planned cells in their order; a field that a plan lacks is null."""
+    names = (*_CELL, "split", "edits")
+    rows = [{name: cell.get(name) for name in names} for cell in plan["cells"]]
+    types = {name: pl.Int64 if name in ("seed", "edits") else pl.String for name in names}
+    return pl.DataFrame(rows, schema=types).with_row_index("order")
+
+
+def _recorded(edits: pl.DataFrame) -> pl.DataFrame:
+    """How many edits of each cell are recorded, and how many of them failed."""
+    return (
+        _ordered(edits, ("cell_id",))
+        .group_by("cell_id", maintain_order=True)
+        .agg(
+            recorded=pl.len().cast(pl.Int64),
+            failed=(pl.col("status") == "failed").sum().cast(pl.Int64),
+        )
+    )
+
+
+def _per_edit(measurements: pl.DataFrame, edits: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """One row a cell, key and edit: the mean over its probes, null if none has a value.
+
+    `cluster` is the subject; an edit without one stands alone.
+    """
+    subjects = edits.select("cell_id", "edit_id", "subject").unique(
+        ["cell_id", "edit_id"], keep="first", maintain_order=True
+    )
+    finite = pl.when(pl.col("value").is_finite()).then("value")
+    order = ("cell_id", *key, "edit_id")
+    return (
+        _ordered(measurements, (*order, "facet", "probe_id"))
+        .group_by(order, maintain_order=True)
+        .agg(finite.mean().alias("value"))
+        .join(subjects, on=["cell_id", "edit_id"], how="left", maintain_order="left")
+        .with_columns(cluster=pl.coalesce("subject", pl.lit("\0") + pl.col("edit_id")))
+    )
+
+
+def _numbers(per_edit: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """One row a cell and key: mean, interval, n and asked."""
+    names = ("cell_id", *key)
+    groups = per_edit.group_by(names, maintain_order=True).agg(
+        pl.len().alias("asked"),
+        pl.col("value").drop_nulls().alias("values"),
+        pl.col("cluster").filter(pl.col("value").is_not_null()).rank("dense").alias("clusters"),
+    )
+    rows = []
+    for row in groups.iter_rows(named=True):
+        identity = [row[name] for name in names]
+        values = np.asarray(row["values"], dtype=np.float64)
+        clusters = np.asarray(row["clusters"], dtype=np.int64) - 1
+        rows.append((*identity, *_number(values, clusters, identity), row["asked"]))
+    types = dict.fromkeys(names, pl.String) | dict(_NUMBERS) | {"asked": pl.Int64}
+    return pl.DataFrame(rows, schema=types, orient="row")
+
+
+def _number(
+    values: NDArray[np.float64], clusters: NDArray[np.int64], key: Sequence[object]
+) -> tuple[float | None, float | None, float | None, str | None, int]:
+    if len(values) == 0:
+        return None, None, None, None, 0
+    found = interval(values, clusters, key)
+    return float(values.mean()), found.low, found.high, found.method, len(values)
+
+
+def _expected(cells: pl.DataFrame, numbers: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """Every cell with every key that any cell of its dataset has: nothing drops out unseen."""
+    data = ("dataset", "split")
+    seen = numbers.join(cells, on="cell_id").select(*data, *key).unique()
+    return cells.join(seen, on=data, nulls_equal=True)
+
+
+def _axis_order() -> pl.Expr:
+    rank = {axis: i for i, axis in enumerate(AXES)}
+    return pl.col("axis").replace_strict(rank, default=len(rank), return_dtype=pl.Int32)
+
+
+def _ordered(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:
+    """Sorted stably, so that the sums below add up in one order."""
+    return frame.sort(names, maintain_order=True)

@@ -1,0 +1,49 @@
+"""What the headline shows, and what each axis and metric means in one line."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+    """One column of the headline: a metric on an axis, after the edit."""
+
+    title: str
+    axis: str
+    metric: str
+
+
+SUCCESS = Column("Reliability", "reliability", "exact_match")
+PARAPHRASE = Column("Paraphrase", "paraphrase", "exact_match")
+LOCALITY = Column("Locality", "locality", "agreement")
+
+HEADLINE: tuple[Column, ...] = (
+    SUCCESS,
+    PARAPHRASE,
+    Column("Reverse", "reverse", "preference"),
+    Column("Portability", "portability", "exact_match"),
+    LOCALITY,
+)
+
+AXIS_MEANING: Mapping[str, str] = {
+    "reliability": "the very prompt that was edited",
+    "paraphrase": "the same question in other words",
+    "reverse": "the question asked from the other side, from the new object to the subject",
+    "portability": "questions whose answer follows from the new fact",
+    "locality": "questions about other things, whose answers must stay as they were",
+}
+
+METRIC_MEANING: Mapping[str, str] = {
+    "exact_match": "the model, decoding greedily, says the whole expected answer; any accepted "
+    "spelling counts",
+    "token_match": "share of the answer's tokens that are the model's first choice, each given the "
+    "right tokens before it",
+    "preference": "the expected answer is more likely than the unwanted one, a token on average; "
+    "it need not be the model's first choice",
+    "preference_magnitude": "by how much probability the expected answer leads the unwanted one",
+    "generation": "the model's own text, to its natural stop, holds the expected answer",
+    "agreement": "share of the answer's tokens where the model's first choice is what it was "
+    "before the edit",
+    "correct": "the model gives the true answer, whether or not it did before",
+    "kl": "how far the next-token distribution moved from the unedited model's, in nats; 0 is "
+    "not at all",
+}

@@ -1,0 +1,46 @@
+"""One driver a folder: an advisory lock that ends with its process, however that dies."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from editsweep.errors import StoreError
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold `path` alone for the length of the block.
+
+    Raises:
+        StoreError: another process holds it; the message names its pid and host.
+        OSError: the file cannot be opened.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreError(
+                f"{path.parent} is in use by {_holder(handle)}; wait for it or end it, "
+                "or choose another --out"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(
+            handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0
+        )
+        yield
+    finally:
+        os.close(handle)
+
+
+def _holder(handle: int) -> str:
+    """Who says to hold the lock. A holder that has only just taken it may not have said yet."""
+    try:
+        said = json.loads(os.pread(handle, 4096, 0))
+        return f"process {said['pid']} on {said['host']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"

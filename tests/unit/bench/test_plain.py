@@ -1,0 +1,51 @@
+"""The plain loop must do the same work, or its time means nothing."""
+
+import pytest
+import torch
+
+from editsweep.bench import plain
+from editsweep.core.types import EditRequest, Probe
+from editsweep.editors.ft import FtSpec
+from editsweep.editors.rome import Rome, RomeSpec
+from editsweep.model.asking import AskSettings, Question, ask
+from editsweep.model.tiny import tiny_model
+
+REQUEST = EditRequest.of(
+    "France",
+    "The capital of {} is",
+    "Rome",
+    "Paris",
+    [Probe.of("paraphrase", "Question: What is the capital of France?", ["Rome", "the Rome"])],
+)
+
+
+def close(p, q, tolerance=1e-3):
+    return float((p - q).norm() / q.norm()) < tolerance
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 99])
+def test_rome_is_the_same_edit(rows_at_once):
+    rome = Rome(RomeSpec(layer=1, steps=8), tiny_model(), 1, ("{}", "Because of this, the. {}"), None)
+    (edited,) = rome.edit([[REQUEST]], 0)
+    (change,) = edited.patch.adds.values()
+    assert close(plain.rome(rome, REQUEST, rows_at_once), change.delta())
+
+
+def test_ft_is_the_same_edit_and_the_weight_comes_back():
+    model, spec = tiny_model(), FtSpec(layer=1, steps=8, rate=5e-3)
+    weight = model.weight(model.mlp_out(1))
+    before = weight.clone()
+    (edited,) = spec.build(model, {}).edit([[REQUEST]], 0)
+    (change,) = edited.patch.adds.values()
+    assert close(plain.ft(model, spec, 1, REQUEST), change.delta())
+    assert torch.equal(weight, before)
+    with plain.written(weight, change.delta()):
+        assert not torch.equal(weight, before)
+    assert torch.equal(weight, before)
+
+
+def test_asking_gives_the_same_numbers():
+    model = tiny_model()
+    answers = ask(model, [Question(p) for p in REQUEST.all_probes], [None], AskSettings(()))
+    engine = [-s.nll for answer in answers for s in answer.scored]
+    assert plain.ask(model, REQUEST) == pytest.approx(engine, abs=1e-4)

@@ -1,0 +1,46 @@
+"""Every row of the family table, held against a running random model of each of its types."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from editsweep.errors import ModelError
+from editsweep.model.families import FAMILIES, family_of
+from editsweep.model.tiny import TINY_TYPES, tiny_model
+
+
+@pytest.mark.parametrize("model_type", TINY_TYPES)
+def test_the_row_says_what_the_model_does(model_type):
+    model = tiny_model(model_type)
+    family, seen = model.family, {}
+    block = model.blocks[1]
+    for part in ("", family.attention, family.mlp, family.mlp_out):
+        block.get_submodule(part).register_forward_hook(
+            lambda _, args, output, part=part: seen.__setitem__(part, (args, output))
+        )
+    with torch.no_grad():
+        model.module(torch.arange(2, 9)[None])
+
+    returned = seen[""][1]
+    assert isinstance(returned, tuple) == (family.block_returns == "tuple")
+    hidden = returned[0] if isinstance(returned, tuple) else returned
+    assert hidden.shape == (1, 7, 32)
+    assert family.attention in seen
+    (x,), y = seen[family.mlp_out]
+    name = model.mlp_out(1)
+    assert model.module.get_submodule(name) is block.get_submodule(family.mlp_out)
+    weight, bias = model.weight(name), getattr(model.module.get_submodule(name), "bias", None)
+    assert weight.shape == (32, 64)
+    torch.testing.assert_close(x @ weight.T + (0 if bias is None else bias), y)
+    torch.testing.assert_close(seen[family.mlp][1], y)
+
+
+def test_no_type_stands_in_two_rows():
+    types = [kind for family in FAMILIES for kind in family.model_types]
+    assert len(types) == len(set(types))
+
+
+def test_an_unknown_type_is_told_the_known_ones_and_where_to_add_it():
+    with pytest.raises(ModelError, match=r"'mamba'.*gpt_neox.*families\.py"):
+        family_of(SimpleNamespace(model_type="mamba"))

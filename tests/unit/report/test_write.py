@@ -1,0 +1,152 @@
+"""The files of a report: the same bytes for the same parts, safe in a browser and a spreadsheet."""
+
+import csv
+import html.parser
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from editsweep.core import schema
+from editsweep.errors import ConfigError, StoreError
+from editsweep.report.html import TEMPLATE, template_folder
+from editsweep.report.write import csv as to_csv
+from editsweep.report.write import write_report
+
+EVIL = "<script>alert(1)</script>=1+1\n\u202e{{ 7*7 }}"
+
+
+def made(sweep: Any) -> dict[str, bytes]:
+    write_report(sweep.folder, sweep.commit([]).tables())
+    names = ("leaderboard.csv", "timings.csv", "report.html")
+    return {name: (sweep.folder / name).read_bytes() for name in names}
+
+
+def test_the_order_of_commits_gives_the_same_bytes(synthetic: Callable[..., Any]) -> None:
+    one, two = synthetic("one"), synthetic("two")
+    one.commit()
+    two.commit(reversed(list(two.units)))
+    first = made(one)
+    assert first == made(one) == made(two)
+
+
+def test_the_size_of_units_does_not_change_the_leaderboard(synthetic: Callable[..., Any]) -> None:
+    one, two = synthetic("one", unit_size=1), synthetic("two", unit_size=16)
+    one.commit()
+    two.commit()
+    assert made(one)["leaderboard.csv"] == made(two)["leaderboard.csv"]
+
+
+def test_a_part_of_a_sweep_says_so(synthetic: Callable[..., Any]) -> None:
+    sweep = synthetic()
+    sweep.commit(list(sweep.units)[:6])
+    page = made(sweep)["report.html"].decode()
+    assert "<strong>Not complete.</strong> 100 edits are not recorded yet" in page
+    rows = list(csv.DictReader((sweep.folder / "leaderboard.csv").read_text().splitlines()))
+    assert len({row["cell_id"] for row in rows}) == 4
+    assert {row["missing"] for row in rows} == {"0", "20", "40"}
+    assert all(row["mean"] == "" for row in rows if row["missing"] == "40")
+
+
+def test_a_sweep_without_results_has_a_report(synthetic: Callable[..., Any]) -> None:
+    sweep = synthetic()
+    sweep.commit([])
+    page = made(sweep)["report.html"].decode()
+    assert "0 of 160 planned edits are recorded" in page
+    assert "<svg" not in page
+
+
+def test_leaderboard_holds_nothing_that_was_timed(synthetic: Callable[..., Any]) -> None:
+    sweep = synthetic(edits=4)
+    tables = sweep.commit().tables()
+    board, _ = write_report(sweep.folder, tables)
+    before, clock = board.read_bytes(), (sweep.folder / "timings.csv").read_bytes()
+    slower = pa.array([9.0] * tables["edits"].num_rows)
+    place = tables["edits"].schema.get_field_index("edit_s")
+    tables["edits"] = tables["edits"].set_column(place, schema.EDITS.field("edit_s"), slower)
+    write_report(sweep.folder, tables)
+    assert board.read_bytes() == before
+    assert (sweep.folder / "timings.csv").read_bytes() != clock
+
+
+class _Page(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def test_text_of_data_stays_text(synthetic: Callable[..., Any]) -> None:
+    sweep = synthetic()
+    tables = sweep.commit().tables()
+    for kind, names in (
+        ("edits", ("prompt", "target_new", "error_text", "error_kind")),
+        ("answers", ("prompt", "text", "pre_said", "post_said")),
+        ("measurements", ("facet",)),
+    ):
+        for name in names:
+            place = tables[kind].schema.get_field_index(name)
+            column = pa.array([EVIL] * tables[kind].num_rows)
+            field = schema.PARTS[kind].field(name)
+            tables[kind] = tables[kind].set_column(place, field, column)
+    sweep.plan["name"] = sweep.plan["cells"][0]["label"] = EVIL
+    sweep.plan["cells"][0]["params"] = {"x": EVIL}
+    sweep.commit([])
+    board, path = write_report(sweep.folder, tables)
+    text = path.read_text(encoding="utf-8")
+    page = _Page()
+    page.feed(text)
+    assert not [tag for tag, _ in page.tags if tag == "script"]
+    assert "{{ 7*7 }}" in text
+    links = [v for _, a in page.tags for k, v in a.items() if k in ("src", "href", "xlink:href")]
+    assert all(v is not None and v.startswith(("#", "data:")) for v in links)
+    assert "url(http" not in text
+    policy = next(a for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in str(policy["content"])
+    assert not re.search(r"\bon\w+=", "".join(f" {k}=" for _, a in page.tags for k in a))
+    with board.open(encoding="utf-8", newline="") as file:
+        assert {row["label"] for row in csv.DictReader(file)} == {EVIL, "ft", "rome", "ike"}
+
+
+def test_a_spreadsheet_runs_nothing() -> None:
+    frame = pl.DataFrame({"a": ["=1+1", "+x", "-x", "@x", "\tx", "x=1", None], "b": range(-3, 4)})
+    cells = [row["a"] for row in csv.DictReader(to_csv(frame).splitlines())]
+    assert cells == ["'=1+1", "'+x", "'-x", "'@x", "'\tx", "x=1", ""]
+
+
+def test_the_template_is_found_where_one_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDITSWEEP_DASHBOARDS", raising=False)
+    assert (template_folder() / TEMPLATE).is_file()
+    own = tmp_path / TEMPLATE
+    own.parent.mkdir()
+    own.write_text("mine")
+    monkeypatch.setenv("EDITSWEEP_DASHBOARDS", str(tmp_path))
+    assert template_folder() == tmp_path
+    monkeypatch.setattr("editsweep.report.html.TEMPLATE", "report/none.j2")
+    with pytest.raises(ConfigError, match="EDITSWEEP_DASHBOARDS"):
+        template_folder()
+
+
+def test_a_folder_that_is_no_sweep_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"plan\.json does not exist"):
+        write_report(tmp_path, {})
+
+
+def test_a_report_needs_neither_torch_nor_ray_nor_mlflow() -> None:
+    code = (
+        "import sys, editsweep.report.write, editsweep.report.view, editsweep.store.store\n"
+        "print(*{'torch', 'ray', 'mlflow', 'transformers'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""

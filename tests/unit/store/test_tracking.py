@@ -1,0 +1,193 @@
+"""Recording in MLflow: complete, once, brought up to date, and never in the sweep's way."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from editsweep.core import schema
+from editsweep.errors import ConfigError, StoreError
+from editsweep.store import tracking
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+def rows(sweep: Any, mean: float = 0.5) -> list[dict[str, Any]]:
+    return [
+        {
+            "cell_id": cell["cell_id"],
+            "axis": "reliability",
+            "metric": "exact_match",
+            "protocol": "t",
+            "phase": phase,
+            "mean": mean,
+            "ci_low": None,
+            "ci_high": 0.75,
+            "n": 40,
+        }
+        for cell in sweep.plan["cells"]
+        for phase in ("pre", "post")
+    ]
+
+
+def client(uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def runs(uri: str, experiment: str = "demo") -> dict[str, Any]:
+    found = client(uri)
+    place = found.get_experiment_by_name(experiment)
+    assert place.tags["mlflow.experimentKind"] == "custom_model_development"
+    return {run.info.run_name: run for run in found.search_runs([place.experiment_id])}
+
+
+def test_recording_twice_makes_no_second_run(synthetic: Callable[..., Any]) -> None:
+    sweep = synthetic(edits=4, unit_size=2)
+    units = list(sweep.units)
+    sweep.commit(units[:5])
+    (sweep.folder / "report.html").write_text("<p>")
+    uri = tracking.default_uri(sweep.folder)
+
+    first = tracking.record(sweep.folder, None, "demo", rows(sweep))
+    assert (first.recorded, first.created, first.updated) == (True, 5, 0)
+    found = runs(uri)
+    assert set(found) == {"demo", "none", "ft", "rome", "ike"}
+    status = {name: run.data.tags["editsweep.status"] for name, run in found.items()}
+    assert status == {
+        "demo": "partial",
+        "none": "complete",
+        "ft": "complete",
+        "rome": "partial",
+        "ike": "partial",
+    }
+    rome = found["rome"]
+    assert rome.data.tags["mlflow.parentRunId"] == first.parent_run_id
+    assert rome.data.params["editor.layer"] == "12"
+    assert rome.data.metrics == {
+        f"{pre}reliability.exact_match{end}": value
+        for pre in ("", "pre.")
+        for end, value in (("", 0.5), (".ci_high", 0.75), (".n", 40.0))
+    }
+    assert [i.dataset.name for i in rome.inputs.dataset_inputs] == ["world:test"]
+
+    sweep.commit(units[5:])
+    second = tracking.record(sweep.folder, None, "demo", rows(sweep, 0.6))
+    assert (second.created, second.updated) == (0, 5)
+    third = tracking.record(sweep.folder, None, "demo", rows(sweep, 0.6))
+    assert third == second
+    found = runs(uri)
+    assert len(found) == 5
+    assert {run.data.tags["editsweep.status"] for run in found.values()} == {"complete"}
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    assert found["rome"].data.metrics["reliability.exact_match"] == 0.6
+    assert len(found["rome"].inputs.dataset_inputs) == 1
+    history = client(uri).get_metric_history(found["rome"].info.run_id, "reliability.exact_match")
+    assert [point.value for point in history] == [0.5, 0.6]
+
+
+def test_artifacts_are_the_cells_own_tables(synthetic: Callable[..., Any], tmp_path: Path) -> None:
+    sweep = synthetic(edits=3, unit_size=3)
+    store = sweep.commit()
+    result = tracking.record(sweep.folder, None, "demo", rows(sweep))
+    uri = tracking.default_uri(sweep.folder)
+    found, reader = runs(uri), client(uri)
+    assert {a.path for a in reader.list_artifacts(result.parent_run_id)} == {
+        "plan.json",
+        "sweep.lock.yaml",
+    }
+    ike = found["ike"]
+    assert ike.info.artifact_uri.startswith((tmp_path / "mlartifacts").as_uri())
+    for kind in schema.PARTS:
+        path = reader.download_artifacts(ike.info.run_id, f"results/{kind}.arrow", str(tmp_path))
+        own = [r for r in store.table(kind).to_pylist() if r["cell_id"] == ike_id(sweep)]
+        assert schema.from_ipc(Path(path).read_bytes()).to_pylist() == own
+    preview = Path(reader.download_artifacts(ike.info.run_id, "preview/answers.csv", str(tmp_path)))
+    lines = preview.read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("axis,facet,prompt")
+    assert len(lines) == 1 + 3 * 8
+
+
+def ike_id(sweep: Any) -> str:
+    return next(c["cell_id"] for c in sweep.plan["cells"] if c["editor"] == "ike")
+
+
+def test_a_server_that_is_down_is_only_reported(synthetic: Callable[..., Any]) -> None:
+    sweep = synthetic(edits=1)
+    sweep.commit()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        uri = f"http://me:secret@127.0.0.1:{taken.getsockname()[1]}"
+        result = tracking.record(sweep.folder, uri, "demo", rows(sweep))
+    assert not result.recorded
+    assert "failed" in result.reason
+    assert "secret" not in str(result)
+    assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ
+
+
+def test_a_folder_without_a_plan_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"plan\.json"):
+        tracking.record(tmp_path, None, "demo", [])
+
+
+def test_metric_names_are_what_mlflow_takes() -> None:
+    row = {"axis": "a@b", "metric": "m(x)", "phase": "post", "n": 3, "ci_low": None}
+    one = {**row, "protocol": "t", "mean": 0.25, "ci_high": float("inf")}
+    assert tracking.metrics([one]) == {"a_b.m_x_": 0.25, "a_b.m_x_.n": 3.0}
+    two = {**one, "protocol": "g", "mean": None}
+    assert set(tracking.metrics([one, two])) == {"a_b.m_x_.t", "a_b.m_x_.t.n", "a_b.m_x_.g.n"}
+
+
+def test_the_pages_are_served_to_this_machine_only(tmp_path: Path) -> None:
+    command = tracking.ui_command(f"sqlite:///{tmp_path}/mlflow.db", 5001)
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false" in command
+    with pytest.raises(ConfigError, match="open it in a browser"):
+        tracking.ui_command("http://me:secret@mlflow:80", 5001)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = tracking.ui_command(f"sqlite:///{tmp_path}/server.db", port)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        uri = f"http://127.0.0.1:{port}"
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{uri}/health", timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError):
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.3)
+        yield uri
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.mark.slow
+def test_a_real_server_gets_the_same(synthetic: Callable[..., Any], server: str) -> None:
+    sweep = synthetic(edits=2)
+    sweep.commit()
+    first = tracking.record(sweep.folder, server, "demo", rows(sweep))
+    assert (first.recorded, first.reason, first.created) == (True, "", 5)
+    second = tracking.record(sweep.folder, server, "demo", rows(sweep))
+    assert (second.created, second.updated) == (0, 5)
+    assert len(runs(server)) == 5
