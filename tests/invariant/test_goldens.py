@@ -84,7 +84,8 @@ def test_rome_leaves_the_probability_of_the_published_edit(goldens, smollm2, sol
 
 
 @pytest.mark.parametrize(
-    "run", ["FT-M_F00", "FT-M_F01", "FT-M_F04", "FT-L_prompt_last_eps5e-4_F04", "FT-M_batch8_left_padded"]
+    "run",
+    ["FT-M_F00", "FT-M_F01", "FT-M_F04", "FT-L_prompt_last_eps5e-4_F04", "FT-M_batch8_left_padded"],
 )
 def test_ft(goldens, smollm2, requests, run):
     theirs = goldens["ft"]["runs"][run]

@@ -7,7 +7,7 @@ different runs do not compare, ratios within one do. Prints Markdown.
 import argparse
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -35,7 +35,6 @@ SILENT = AskSettings(generate=())  # the plain loop does not let the model speak
 class Contest:
     """One editor both ways; `plain_edit` edits and asks one request the plain way."""
 
-    name: str
     editor: Editor
     plain_edit: Callable[[EditRequest], object]
 
@@ -47,60 +46,83 @@ def main() -> None:
     parser.add_argument("--edits", type=int, default=16, help="edits for the engine")
     parser.add_argument("--plain-edits", type=int, default=3, help="of these, for the plain loop")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--only", nargs="*", help="some of: none ft rome rome-row ike")
+    parser.add_argument("--only", nargs="*", choices=CONTESTS, default=list(CONTESTS))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = load(options.model)
     requests = load_data("world", "test", limit=options.edits).requests
     base = ask_base(model, requests, SILENT)
     rate = matmul_rate()
-    print(f"{platform.processor() or platform.machine()}, {options.threads} threads, "
-          f"torch {torch.__version__}, {model.name}, world:test, {len(requests)} edits; "
-          f"matrix multiplication {rate / 1e9:.0f} GFLOP/s\n")
+    print(
+        f"{platform.processor() or platform.machine()}, {options.threads} threads, "
+        f"torch {torch.__version__}, {model.name}, world:test, {len(requests)} edits; "
+        f"matrix multiplication {rate / 1e9:.0f} GFLOP/s\n"
+    )
     print("| editor | engine, edits/s | plain loop, edits/s | ratio | edit s | ask s | of peak |")
     print("|---|---|---|---|---|---|---|")
-    for contest in contests(model):
-        if options.only and contest.name not in options.only:
-            continue
+    for name in options.only:
+        contest = CONTESTS[name](model)
         few = requests[: max(1, options.plain_edits)]
         slow = [timed(contest.plain_edit, request) for request in few]
         edit_s, ask_s, flops = engine(model, contest.editor, requests, base)
         fast = (edit_s + ask_s) / len(requests)
         plain_s = sum(slow) / len(slow)
-        print(f"| {contest.name} | {1 / fast:.2f} | {1 / plain_s:.3f} | {plain_s / fast:.1f} | "
-              f"{edit_s / len(requests):.3f} | {ask_s / len(requests):.3f} | "
-              f"{flops / (edit_s + ask_s) / rate:.0%} |", flush=True)
+        print(
+            f"| {name} | {1 / fast:.2f} | {1 / plain_s:.3f} | {plain_s / fast:.1f} | "
+            f"{edit_s / len(requests):.3f} | {ask_s / len(requests):.3f} | "
+            f"{flops / (edit_s + ask_s) / rate:.0%} |",
+            flush=True,
+        )
 
 
-def contests(model: LanguageModel) -> list[Contest]:
-    """Every editor of the main job; `rome-row` differs in the plain loop only: one row a forward."""
-    none = built(NoneSpec(), model)
-    ft, ft_spec = built(FtSpec(), model), FtSpec()
-    rome, ike = built(RomeSpec(), model), built(IkeSpec(), model)
+def none_contest(model: LanguageModel) -> Contest:
+    """Asking alone."""
+    return Contest(built(NoneSpec(), model), lambda request: plain.ask(model, request))
+
+
+def ft_contest(model: LanguageModel) -> Contest:
+    """Fine-tuning one matrix, then asking."""
+    spec, layer = FtSpec(), model.checked_layer(None, 0.7)
+    weight = model.weight(model.mlp_out(layer))
+
+    def edit(request: EditRequest) -> None:
+        with plain.written(weight, plain.ft(model, spec, layer, request)):
+            plain.ask(model, request)
+
+    return Contest(built(spec, model), edit)
+
+
+def rome_contest(model: LanguageModel, rows_at_once: int) -> Contest:
+    """ROME, then asking; the plain loop optimises with that many of an edit's rows a forward."""
+    rome = built(RomeSpec(), model)
     assert isinstance(rome, Rome)
-    layer = model.checked_layer(None, 0.7)
-    ft_weight = model.weight(model.mlp_out(layer))
-    rome_weight = model.weight(model.mlp_out(rome.layer))
+    weight = model.weight(model.mlp_out(rome.layer))
 
-    def plain_ft(request: EditRequest) -> None:
-        with plain.written(ft_weight, plain.ft(model, ft_spec, layer, request)):
+    def edit(request: EditRequest) -> None:
+        with plain.written(weight, plain.rome(rome, request, rows_at_once)):
             plain.ask(model, request)
 
-    def plain_rome(request: EditRequest, rows_at_once: int) -> None:
-        with plain.written(rome_weight, plain.rome(rome, request, rows_at_once)):
-            plain.ask(model, request)
+    return Contest(rome, edit)
 
-    def plain_ike(request: EditRequest) -> None:
+
+def ike_contest(model: LanguageModel) -> Contest:
+    """Demonstrations in front of every prompt."""
+    ike = built(IkeSpec(), model)
+
+    def edit(request: EditRequest) -> None:
         (edited,) = ike.edit([[request]], 0)
         plain.ask(model, request, edited.patch.prefix if edited.patch else "")
 
-    return [
-        Contest("none", none, lambda request: plain.ask(model, request)),
-        Contest("ft", ft, plain_ft),
-        Contest("rome", rome, lambda request: plain_rome(request, 10**6)),
-        Contest("rome-row", rome, lambda request: plain_rome(request, 1)),
-        Contest("ike", ike, plain_ike),
-    ]
+    return Contest(ike, edit)
+
+
+CONTESTS: Mapping[str, Callable[[LanguageModel], Contest]] = {
+    "none": none_contest,
+    "ft": ft_contest,
+    "rome": lambda model: rome_contest(model, 1),
+    "rome, rows batched": lambda model: rome_contest(model, 10**6),
+    "ike": ike_contest,
+}
 
 
 def built(spec: EditorSpec, model: LanguageModel) -> Editor:

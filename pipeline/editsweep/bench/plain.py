@@ -1,7 +1,8 @@
 """The plain loop, as the field's scripts write it: what the engine is measured against.
 
 One edit at a time. Weights are written, every continuation of every probe is asked in a forward of
-its own, weights are restored. Editing keeps what published code has in one batch (ROME's rows).
+its own, weights are restored. Prompts of an optimisation have a forward each too, or, as in the
+published code of ROME, share one.
 """
 
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ def written(weight: Tensor, delta: Tensor) -> Iterator[None]:
 
 def ft(model: LanguageModel, spec: FtSpec, layer: int, request: EditRequest) -> Tensor:
     """The change [d_out, d_in] that fine-tuning gives; the weight is as before afterwards."""
-    weight = model.module.get_submodule(model.mlp_out(layer)).weight
+    weight: Tensor = model.module.get_submodule(model.mlp_out(layer)).weight
     original = weight.detach().clone()
     text = join(request.question, request.target_new)
     (code,) = encode(model.tokenizer, [text], [len(request.question)])

@@ -16,7 +16,7 @@ class Lecture:
     licence: str = "Apache-2.0"
     source: str = "written for EditSweep"
 
-    def read(self, split: str, path: Path | None, skip_bad: bool) -> Read:  # noqa: ARG002 - as Loader
+    def read(self, split: str, path: Path | None, skip_bad: bool) -> Read:
         """All of it.
 
         Raises:

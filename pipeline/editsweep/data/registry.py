@@ -113,7 +113,7 @@ class _File:
     licence: str = ""
     source: str = "a file of the user's"
 
-    def read(self, split: str, path: Path | None, skip_bad: bool) -> Read:  # noqa: ARG002 - as Loader
+    def read(self, split: str, path: Path | None, skip_bad: bool) -> Read:
         """All of it."""
         return read_jsonl(path or self.file, skip_bad)
 

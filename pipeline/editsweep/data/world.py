@@ -46,7 +46,7 @@ class World:
     licence: str = "CC-BY-4.0 (GeoNames), Unicode-3.0 (CLDR)"
     source: str = "GeoNames, Unicode CLDR and a hand-written table of countries"
 
-    def read(self, split: str, path: Path | None, skip_bad: bool) -> Read:  # noqa: ARG002 - as Loader
+    def read(self, split: str, path: Path | None, skip_bad: bool) -> Read:
         """One split, built from the tables in `path` or in the shipped folder.
 
         Raises:

@@ -133,7 +133,7 @@ class Ft:
     def _parts(self, groups: Sequence[Sequence[Encoded]]) -> list["_Part"]:
         """The examples of all groups, as many a pass as the token budget holds."""
         examples = [(i, e, len(group)) for i, group in enumerate(groups) for e in group]
-        room = max(1, self.model.token_budget // max(len(e.ids) for _, e, _ in examples))
+        room = max(1, self.model.training_budget // max(len(e.ids) for _, e, _ in examples))
         return [
             _Part.of(self.model, examples[first : first + room], self.layer)
             for first in range(0, len(examples), room)
@@ -184,9 +184,7 @@ class _Part:
         return _Part(self.tail.select(rows), examples, new[self.group[rows]], self.weight[rows])
 
 
-def _targets(
-    examples: Sequence[Encoded], objective: str
-) -> tuple[list[int], list[int], list[int]]:
+def _targets(examples: Sequence[Encoded], objective: str) -> tuple[list[int], list[int], list[int]]:
     """Position, token and row of every target token."""
     at, token, row = [], [], []
     for i, example in enumerate(examples):

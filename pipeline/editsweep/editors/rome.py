@@ -84,7 +84,10 @@ class RomeSpec:
 def cholesky(moment: Tensor, ridge: float) -> Tensor:
     """Lower factor of C + ridge · mean(diag C) · I, in float64."""
     eye = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
-    return torch.linalg.cholesky((moment + ridge * moment.diagonal().mean() * eye).double())
+    factor: Tensor = torch.linalg.cholesky(
+        (moment + ridge * moment.diagonal().mean() * eye).double()
+    )
+    return factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +140,14 @@ class Facts:
 
     def first(self, tensor: Tensor) -> Tensor:
         """[rows, columns, d] at the subject's last token, by fact [facts, per_fact, d]."""
-        return tensor[:, 0].unflatten(0, (-1, self.per_fact))
+        return tensor[:, 0].reshape(-1, self.per_fact, tensor.shape[-1])
 
     def nll(self, hidden: Tensor) -> Tensor:
         """Negative log-likelihood of the target, mean over tokens, then templates [facts]."""
         logp = log_softmax(self.tail.model, hidden[self.row, self.at])
         loss = -logp.gather(1, self.token[:, None])[:, 0] * self.share
         by_row = loss.new_zeros(len(hidden)).index_add(0, self.row, loss)
-        return by_row.unflatten(0, (-1, self.per_fact))[:, :-1].mean(1)
+        return by_row.reshape(-1, self.per_fact)[:, :-1].mean(1)
 
     def after_subject(self, hidden: Tensor) -> Tensor:
         """Log-probabilities after the bare subject [facts, vocabulary]."""
@@ -192,7 +195,9 @@ class Rome:
             EditError: the request has no subject, or its target no tokens.
         """
         if request.subject is None:
-            raise EditError("no_subject", "rome edits at a subject's last token; this edit has none")
+            raise EditError(
+                "no_subject", "rome edits at a subject's last token; this edit has none"
+            )
         tokenizer, subject_end = self.model.tokenizer, len(request.subject)
         rows = []
         for template in self.templates:
@@ -221,13 +226,14 @@ class Rome:
         """u = C⁻¹k / ‖C⁻¹k‖ [facts, d_mlp]."""
         if self.factor is not None:
             key = torch.cholesky_solve(key.double().T, self.factor).T.to(key.dtype)
-        return key / key.norm(dim=1, keepdim=True)
+        return F.normalize(key, dim=1)
 
     def _optimise(self, facts: Facts, v0: Tensor) -> tuple[Tensor, list[tuple[float, ...]]]:
         """δ [facts, d] for which the model says the target; a finished fact leaves the batch."""
         spec, name = self.spec, self.model.mlp_out(self.layer)
         before = facts.after_subject(facts.tail.final)
-        deltas, losses = torch.zeros_like(v0), [[] for _ in v0]
+        deltas = torch.zeros_like(v0)
+        losses: list[list[float]] = [[] for _ in v0]
         live, delta = torch.arange(len(v0), device=v0.device), torch.zeros_like(v0)
         adam, size = RowAdam.of(delta, spec.rate), v0.norm(dim=1, keepdim=True)
         for step in range(1, spec.steps + 1):
@@ -257,10 +263,11 @@ class Rome:
         self, facts: Facts, hidden: Tensor, before: Tensor, delta: Tensor, size: Tensor
     ) -> Tensor:
         """The objective of each fact, in nats."""
-        after = facts.after_subject(hidden)
+        spec, after = self.spec, facts.after_subject(hidden)
         divergence = (after.exp() * (after - before)).sum(1)
-        penalty = delta.norm(dim=1) / size[:, 0] ** 2
-        return facts.nll(hidden) + self.spec.divergence * divergence + self.spec.penalty * penalty
+        penalty = torch.linalg.vector_norm(delta, dim=1) / size[:, 0] ** 2
+        loss: Tensor = facts.nll(hidden) + spec.divergence * divergence + spec.penalty * penalty
+        return loss
 
     def _chunks(self, facts: Mapping[int, Sequence[FactRow]]) -> list[list[int]]:
         """Facts of like length together, as many as the token budget holds in one batch."""
@@ -268,7 +275,7 @@ class Rome:
         chunks: list[list[int]] = []
         for index in sorted(facts, key=lambda i: -width[i]):
             tokens = len(facts[index]) * width[chunks[-1][0]] if chunks else 0
-            if not chunks or (len(chunks[-1]) + 1) * tokens > self.model.token_budget:
+            if not chunks or (len(chunks[-1]) + 1) * tokens > self.model.training_budget:
                 chunks.append([])
             chunks[-1].append(index)
         return chunks
@@ -285,6 +292,4 @@ class Rome:
 
 def _at_subject(delta: Tensor, per_fact: int) -> Addend:
     """Adds each fact's δ in column 0 of all its rows."""
-    return lambda x: F.pad(
-        delta.repeat_interleave(per_fact, 0)[:, None], (0, 0, 0, x.shape[1] - 1)
-    )
+    return lambda x: F.pad(delta.repeat_interleave(per_fact, 0)[:, None], (0, 0, 0, x.shape[1] - 1))

@@ -79,7 +79,9 @@ def extend(
                 past_key_values=cache,
                 use_cache=True,
             )
-            tokens = choose(log_softmax(model, output.last_hidden_state[:, -1])).to(model.device)[:, None]
+            tokens = choose(log_softmax(model, output.last_hidden_state[:, -1])).to(model.device)[
+                :, None
+            ]
             mask = torch.cat([mask, torch.ones_like(tokens)], 1)
             made.append(tokens.cpu())
             if bool((torch.cat(made, 1) == end).any(1).all()):

@@ -33,7 +33,9 @@ def adding(model: LanguageModel, addends: Mapping[str, Addend]) -> Iterator[None
 
 
 @contextmanager
-def reading(model: LanguageModel, module: str, see: Callable[[Tensor, Any], None]) -> Iterator[None]:
+def reading(
+    model: LanguageModel, module: str, see: Callable[[Tensor, Any], None]
+) -> Iterator[None]:
     """Within the block, `see(input, output)` is called at each pass through `module`."""
     handle = model.module.get_submodule(module).register_forward_hook(
         lambda _module, args, kwargs, output: see(_hidden(args, kwargs), output), with_kwargs=True

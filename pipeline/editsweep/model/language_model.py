@@ -31,6 +31,11 @@ class LanguageModel:
         return f"{self.name}@{self.revision}"
 
     @property
+    def training_budget(self) -> int:
+        """Tokens that one pass may hold when gradients keep every activation."""
+        return self.token_budget // 2
+
+    @property
     def device(self) -> torch.device:
         """Where the embeddings lie."""
         device: torch.device = self.module.get_input_embeddings().weight.device

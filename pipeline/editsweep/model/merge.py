@@ -61,10 +61,16 @@ def load_patch(path: Path, device: str = "cpu") -> Patch:
     with safe_open(path, framework="pt", device=device) as file:
         meta = file.metadata() or {}
         if meta.get("format") != FORMAT:
-            raise StoreError(f"{path} is not a patch file ({FORMAT}); it says {meta.get('format')!r}")
+            raise StoreError(
+                f"{path} is not a patch file ({FORMAT}); it says {meta.get('format')!r}"
+            )
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     adds: dict[str, Change] = {}
     for name in json.loads(meta["modules"]):
-        parts = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+        parts = {
+            key.removeprefix(f"{name}."): t
+            for key, t in tensors.items()
+            if key.startswith(f"{name}.")
+        }
         adds[name] = _KINDS[tuple(sorted(parts))](**parts)
     return Patch(adds, meta["prefix"])

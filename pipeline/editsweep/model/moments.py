@@ -95,9 +95,7 @@ def _keys(model: LanguageModel, layer: int, rows: Sequence[Sequence[int]]) -> Te
     return seen[0][real.to(model.device)].float()
 
 
-def _batches(
-    model: LanguageModel, texts: Sequence[str], budget: int
-) -> Iterator[list[list[int]]]:
+def _batches(model: LanguageModel, texts: Sequence[str], budget: int) -> Iterator[list[list[int]]]:
     """Token ids of the texts, in order, as many a batch as `budget` holds, or one text."""
     batch: list[list[int]] = []
     limit = model.module.config.max_position_embeddings

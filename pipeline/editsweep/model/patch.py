@@ -4,6 +4,7 @@ The base model is never written. A forward pass takes one patch a row, so rows a
 differently edited models share a batch.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -81,7 +82,7 @@ class Patch:
     @property
     def norm(self) -> float:
         """Frobenius norm over all touched matrices."""
-        return sum(change.norm() ** 2 for change in self.adds.values()) ** 0.5
+        return math.sqrt(sum(change.norm() ** 2 for change in self.adds.values()))
 
     @property
     def rank(self) -> int:
@@ -107,7 +108,7 @@ def difference(p: Patch | None, q: Patch | None) -> float:
     if p.adds.keys() != q.adds.keys() or p.prefix != q.prefix:
         return float("inf")
     apart = sum(float((p.adds[n].delta() - q.adds[n].delta()).norm()) ** 2 for n in p.adds)
-    return float(apart**0.5 / max(p.norm, q.norm)) if apart else 0.0
+    return math.sqrt(apart) / max(p.norm, q.norm) if apart else 0.0
 
 
 @contextmanager

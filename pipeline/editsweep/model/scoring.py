@@ -59,13 +59,20 @@ def _score_batch(
     queries: Sequence[Query],
     patches: Sequence[Patch | None],
 ) -> dict[int, TokenScores]:
-    ids, positions, sees = (t.to(model.device) for t in tensors(batch, model.tokenizer.pad_token_id))
+    ids, positions, sees = (
+        t.to(model.device) for t in tensors(batch, model.tokenizer.pad_token_id)
+    )
     with applied(model, [patches[row.patch] for row in batch]):
         hidden = final_hidden(model, ids, positions, sees)
     at = [(i, node) for i, row in enumerate(batch) for path in row.places.values() for node in path]
     spots = {spot: n for n, spot in enumerate(dict.fromkeys(at))}
     chosen = hidden[[i for i, _ in spots], [node for _, node in spots]]
-    wanted = [t for row in batch for index in row.places for t in queries[index].ids[queries[index].start :]]
+    wanted = [
+        t
+        for row in batch
+        for index in row.places
+        for t in queries[index].ids[queries[index].start :]
+    ]
     logprobs, argmax = _pick(model, chosen, [spots[spot] for spot in at], wanted)
     scores, used = {}, 0
     for row in batch:
@@ -79,10 +86,11 @@ def _pick(
     model: LanguageModel, hidden: Tensor, spots: Sequence[int], wanted: Sequence[int]
 ) -> tuple[list[float], list[int]]:
     """Log-probability of token wanted[i] at hidden[spots[i]], and the argmax there."""
-    spot, token = torch.tensor(spots), torch.tensor(wanted)
-    logprobs, argmax = torch.empty(len(spot)), torch.empty(len(spot), dtype=torch.long)
+    spot = torch.tensor(spots, device=hidden.device)
+    token = torch.tensor(wanted, device=hidden.device)
+    logprobs, argmax = torch.empty(len(spot), device=hidden.device), torch.empty_like(spot)
     for first in range(0, len(hidden), PROJECTED):
-        logp = log_softmax(model, hidden[first : first + PROJECTED]).cpu()
+        logp = log_softmax(model, hidden[first : first + PROJECTED])
         here = ((spot >= first) & (spot < first + PROJECTED)).nonzero()[:, 0]
         logprobs[here] = logp[spot[here] - first, token[here]]
         argmax[here] = logp.argmax(-1)[spot[here] - first]

@@ -8,6 +8,7 @@ runs only later blocks on later positions, as often as an optimiser likes. The r
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +53,8 @@ class Tail:
         """One pass over `rows`; `first` is the lowest block that an edit may touch."""
         fixed = max(row.start for row in rows)
         ids, positions, sees = (t.to(model.device) for t in _aligned(rows, fixed, model))
-        cache, seen = DynamicCache(), {}
+        cache: Any = DynamicCache()
+        seen: dict[str, Tensor] = {}
         block = f"{model.family.blocks}.{first}"
         with (
             reading(model, block, lambda x, _: seen.__setitem__("hidden", x)),

@@ -1,0 +1,1 @@
+"""Plan a sweep, run its units on workers, keep what comes back."""

@@ -1,8 +1,8 @@
 """One unit of work in one process: edit, ask every probe, measure. The heart of the system.
 
-    requests ─► editor ─► patches ─► ask (many edits a batch) ─► answers ─► measure ─► tables
-                                      ▲
-             what the unedited model said, made once and shared
+requests ─► editor ─► patches ─► ask (many edits a batch) ─► answers ─► measure ─► tables
+                                  ▲
+         what the unedited model said, made once and shared
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -176,7 +176,9 @@ def _tables(
             for edit, probe in asked
             for m in _measurements(edit, probe, before, after)
         ),
-        "answers": (row for e, probe in asked for row in _answer_rows(e, probe, before, after, ids)),
+        "answers": (
+            row for e, probe in asked for row in _answer_rows(e, probe, before, after, ids)
+        ),
     }
     return {kind: schema.table(schema.PARTS[kind], made) for kind, made in rows.items()}
 

@@ -25,7 +25,9 @@ def close(p, q, tolerance=1e-3):
 
 @pytest.mark.parametrize("rows_at_once", [1, 99])
 def test_rome_is_the_same_edit(rows_at_once):
-    rome = Rome(RomeSpec(layer=1, steps=8), tiny_model(), 1, ("{}", "Because of this, the. {}"), None)
+    rome = Rome(
+        RomeSpec(layer=1, steps=8), tiny_model(), 1, ("{}", "Because of this, the. {}"), None
+    )
     (edited,) = rome.edit([[REQUEST]], 0)
     (change,) = edited.patch.adds.values()
     assert close(plain.rome(rome, REQUEST, rows_at_once), change.delta())

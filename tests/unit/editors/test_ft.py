@@ -82,8 +82,10 @@ def test_small_budgets_and_little_memory_give_the_same(monkeypatch):
 
 
 def test_it_stops_when_the_loss_is_low():
-    edited = FtSpec(layer=1, steps=60, rate=3e-2, stop=2.5).build(tiny_model(), {}).edit(
-        [[r] for r in REQUESTS], 0
+    edited = (
+        FtSpec(layer=1, steps=60, rate=3e-2, stop=2.5)
+        .build(tiny_model(), {})
+        .edit([[r] for r in REQUESTS], 0)
     )
     assert all(e.loss < 2.5 and e.steps < 60 for e in edited)
 
@@ -96,7 +98,9 @@ def test_a_target_without_tokens_is_a_failure_of_its_own():
 
 
 def test_divergence_is_a_failure():
-    (edited,) = FtSpec(layer=1, rate=float("inf"), steps=3).build(tiny_model(), {}).edit([REQUESTS[:1]], 0)
+    (edited,) = (
+        FtSpec(layer=1, rate=float("inf"), steps=3).build(tiny_model(), {}).edit([REQUESTS[:1]], 0)
+    )
     assert edited.patch is None
     assert edited.error.kind == "not_finite"
 

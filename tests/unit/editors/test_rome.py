@@ -26,7 +26,10 @@ def moment(model, layer):
     return keys.T @ keys / len(keys) + torch.diag(torch.linspace(0, 2, d_in).double())
 
 
-def editor(spec=RomeSpec(layer=1), factor=True):
+SPEC = RomeSpec(layer=1)
+
+
+def editor(spec=SPEC, factor=True):
     model = tiny_model()
     return Rome(spec, model, 1, TEMPLATES, cholesky(moment(model, 1), 1e-2) if factor else None)
 

@@ -44,7 +44,11 @@ def test_a_prefix_is_part_of_the_question():
     plain, under = ask(model, [Question(PROBE, 0), Question(PROBE, 1)], [None, patch], SILENT)
     (written,) = ask(
         model,
-        [Question(Probe.of("paraphrase", patch.prefix + PROBE.prompt, PROBE.answers, PROBE.unwanted))],
+        [
+            Question(
+                Probe.of("paraphrase", patch.prefix + PROBE.prompt, PROBE.answers, PROBE.unwanted)
+            )
+        ],
         [None],
         SILENT,
     )

@@ -7,7 +7,12 @@ from editsweep.model.hooks import reading
 from editsweep.model.moments import SecondMoment, second_moment
 from editsweep.model.tiny import tiny_model
 
-TEXTS = ["The capital of France is Paris.", "Rome", "她在倫敦工作", "Madrid is the capital of Spain."]
+TEXTS = [
+    "The capital of France is Paris.",
+    "Rome",
+    "她在倫敦工作",
+    "Madrid is the capital of Spain.",
+]
 
 
 def by_hand(model, layer, texts):

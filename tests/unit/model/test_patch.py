@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from editsweep.errors import StoreError
 from editsweep.model.merge import load_patch, merged, save_patch
 from editsweep.model.patch import Dense, LowRank, Patch, applied, difference
 from editsweep.model.tiny import TINY_TYPES, tiny_model
-from editsweep.errors import StoreError
 
 
 def some_patch(model):

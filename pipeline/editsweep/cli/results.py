@@ -1,0 +1,100 @@
+"""`status`, `report`, `record` and `ui`: what is done with a folder of results. No torch, no ray."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from editsweep.cli.options import Folder, Json, TrackingUri
+from editsweep.cli.show import as_json, as_table, console, table_out
+from editsweep.errors import StoreError
+
+
+def status(folder: Folder, json: Json = False) -> None:
+    """Say how far a sweep is, from what is committed in its folder."""
+    from editsweep.run.status import read_status
+
+    found = read_status(folder)
+    if json:
+        as_json(found)
+        return
+    as_table(
+        ("cell", "edits", "done", "failed"),
+        [(c["label"], c["edits"], c["done"], c["failed"]) for c in found["cells"]],
+        title=f"{found['name']}: {found['state']}",
+    )
+    for warning in found["warnings"]:
+        console.print(f"warning: {warning}", markup=False)
+
+
+def report(folder: Folder, json: Json = False) -> None:
+    """Write leaderboard.csv and report.html anew from what is committed, and print the headline."""
+    from editsweep.run import publish
+
+    board, page = publish.report(folder)
+    if json:
+        as_json({"leaderboard": str(board), "report": str(page), "rows": _rows(folder)})
+        return
+    print_board(folder)
+    console.print(f"{board}\n{page}", markup=False)
+
+
+def record(
+    folder: Folder,
+    tracking_uri: TrackingUri = None,
+    experiment: Annotated[str, typer.Option(help="The experiment's name.")] = "editsweep",
+    json: Json = False,
+) -> None:
+    """Bring the sweep's runs in MLflow up to date; again does no harm."""
+    from editsweep.run import publish
+
+    result = publish.record(folder, tracking_uri, experiment)
+    if not result.recorded:
+        raise StoreError(f"not recorded in {result.tracking_uri}: {result.reason}")
+    if json:
+        as_json({key: getattr(result, key) for key in result.__dataclass_fields__})
+        return
+    console.print(
+        f"{result.created} runs made, {result.updated} brought up to date in {result.tracking_uri}",
+        markup=False,
+    )
+
+
+def ui(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A sweep's folder.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Or the folder of all sweeps.")] = Path("runs"),
+    tracking_uri: TrackingUri = None,
+    port: Annotated[int, typer.Option(help="Port on this machine.")] = 5000,
+) -> None:
+    """Serve MLflow's pages of the sweeps on this machine only (127.0.0.1), until Ctrl-C."""
+    from importlib.util import find_spec
+
+    from editsweep.errors import ConfigError
+    from editsweep.store.tracking import default_uri, ui_command
+
+    if find_spec("mlflow") is None:
+        raise ConfigError("ui needs mlflow: pip install 'editsweep[mlflow]'")
+    uri = tracking_uri or default_uri(folder or out / "any")
+    path = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not path.exists():
+        raise StoreError(f"{path} is not there: run or record a sweep first, or give its folder")
+    command = ui_command(uri, port)
+    console.print(f"http://127.0.0.1:{port} (Ctrl-C to end)")
+    os.execvp(command[0], command)
+
+
+def print_board(folder: Path) -> None:
+    """The headline of the leaderboard on the terminal."""
+    from editsweep.report.view import terminal_table
+    from editsweep.run import publish
+
+    table_out(terminal_table(publish.board_of(folder)))
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    from editsweep.run import publish
+
+    return publish.board_of(folder).to_dicts()

@@ -1,0 +1,90 @@
+"""Assets on disk: made once by content, whole or not at all, found again by every worker.
+
+<cache>/assets/<key>/tensors.safetensors   meta.json (with the sha256 of the tensors)
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from editsweep.core.types import Corpus
+from editsweep.data.texts import statements
+from editsweep.errors import DataError
+from editsweep.model.asset import Asset
+from editsweep.model.cache import file_sha256, publish
+from editsweep.model.language_model import LanguageModel
+from editsweep.run.plan import Recipe
+
+
+def asset_folder(cache: Path, key: str) -> Path:
+    """Where the asset `key` lies once it is made."""
+    return cache / "assets" / key
+
+
+def obtain(cache: Path, recipe: Recipe, model: LanguageModel) -> Asset:
+    """The asset from this machine's cache, made and kept there if it is not there yet.
+
+    Raises:
+        DataError: the source has other records than when the sweep was planned.
+    """
+    kept = find_asset(cache, recipe.key)
+    if kept is None:
+        kept = make_asset(recipe, model)
+        keep_asset(cache, recipe.key, kept)
+    return kept
+
+
+def make_asset(recipe: Recipe, model: LanguageModel) -> Asset:
+    """Make the asset, reading its source here.
+
+    Raises:
+        DataError: the source has other records than when the sweep was planned.
+    """
+    return recipe.requirement.make(model, _corpus(recipe))
+
+
+def keep_asset(cache: Path, key: str, asset: Asset) -> Path:
+    """Write the asset under its key, unless it is there already."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in asset.tensors.items()}
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        path = folder / "tensors.safetensors"
+        save_file(tensors or {"": torch.empty(0)}, path)
+        meta = {"sha256": file_sha256(path), "meta": dict(asset.meta)}
+        (folder / "meta.json").write_text(json.dumps(meta, ensure_ascii=False), encoding="utf-8")
+
+    return publish(write, asset_folder(cache, key))
+
+
+def find_asset(cache: Path, key: str) -> Asset | None:
+    """The asset `key`, or None when it is not there or damaged; a damaged one is removed."""
+    folder = asset_folder(cache, key)
+    path = folder / "tensors.safetensors"
+    try:
+        kept: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        if file_sha256(path) != kept["sha256"]:
+            raise ValueError("other content than was written")
+        tensors = {name: t for name, t in load_file(path).items() if name}
+        return Asset(tensors, kept["meta"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+
+def _corpus(recipe: Recipe) -> Corpus:
+    if recipe.source is None:
+        return Corpus()
+    data = recipe.source.load()
+    if data.digest != recipe.digest:
+        raise DataError(
+            f"{recipe.source.name}:{recipe.source.split} holds other records here than where the "
+            "sweep was planned: install the same data on every machine"
+        )
+    return Corpus(data.requests, tuple(statements(data.requests)))

@@ -1,0 +1,172 @@
+"""A whole run: plan, go on where the last one stopped, report, record."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow.compute as pc
+
+from editsweep.errors import ConfigError, EditSweepError
+from editsweep.run.dispatch import Dispatch
+from editsweep.run.executor import Executor
+from editsweep.run.inline import InlineExecutor
+from editsweep.run.layout import Machine, cores, lay_out
+from editsweep.run.plan import Plan, make_plan
+from editsweep.run.progress import Progress, Silent
+from editsweep.run.resolve import resolve
+from editsweep.run.stop import stoppable
+from editsweep.run.sweep import Sweep
+from editsweep.store.store import SweepStore
+
+EXPERIMENT = "editsweep"
+COMPLETE, FAILED, USAGE, WITH_FAILURES, INTERRUPTED = 0, 1, 2, 3, 75
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a sweep is run; nothing here changes its results."""
+
+    executor: Literal["inline", "ray"] = "ray"
+    workers: int | None = None
+    threads: int | None = None
+    address: str | None = None
+    cache: Path | None = None
+    record: bool = True
+    tracking_uri: str | None = None
+    experiment: str = EXPERIMENT
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of a run. `units_now` were done by it, `edits_failed` are of the whole sweep.
+
+    `record_error` says why MLflow has no record, or is empty.
+    """
+
+    exit_code: int
+    folder: Path
+    units: int
+    units_now: int
+    edits: int
+    edits_failed: int
+    record_error: str = ""
+
+
+def run_sweep(
+    sweep: Sweep, folder: Path, options: RunOptions | None = None, progress: Progress | None = None
+) -> RunResult:
+    """Run `sweep` in `folder`, or go on with it; a finished one is left as it is.
+
+    Raises:
+        ConfigError: the sweep cannot be done as it is written.
+        DataError: records are bad.
+        ModelError: a model cannot be loaded.
+        StoreError: the folder is another sweep's, locked or cannot be written.
+        WorkerError: workers cannot be started or kept alive.
+    """
+    chosen, shown = options or RunOptions(), progress or Silent()
+    plan = make_plan(resolve(sweep))
+    with SweepStore(folder).locked() as store, stoppable(shown.say) as stop:
+        _bind(store, plan)
+        for warning in store.warnings:
+            shown.say(warning)
+        work = Dispatch(plan, store, shown, stop)
+        if work.units_left == 0 and _is_finished(store):
+            shown.say("Nothing to do: this sweep is finished.")
+            return _result(plan, store, 0)
+        return _run(plan, store, chosen, shown, work)
+
+
+def _run(
+    plan: Plan,
+    store: SweepStore,
+    options: RunOptions,
+    progress: Progress,
+    work: Dispatch,
+) -> RunResult:
+    before = work.units_left
+    store.event(event="started", units_left=before, executor=options.executor)
+    try:
+        if before:
+            with _executor(options, before) as executor:
+                work.run(executor)
+    except KeyboardInterrupt:
+        progress.say("Stopped; what was in flight will be done again.")
+    except EditSweepError as error:
+        store.event(event="failed", kind=type(error).__name__, text=str(error))
+        raise
+    left = len(plan.units) - len(store.committed())
+    if left:
+        store.event(event="interrupted", units_left=left)
+        return _result(plan, store, before - left)
+    return _finish(plan, store, options, progress, before)
+
+
+def _finish(
+    plan: Plan, store: SweepStore, options: RunOptions, progress: Progress, units_now: int
+) -> RunResult:
+    """Report and record a sweep whose units are all committed; MLflow may fail, the report not."""
+    from editsweep.run import publish
+
+    publish.report(store.folder)
+    error = ""
+    if options.record:
+        progress.say("Recording in MLflow ...")
+        error = publish.record(store.folder, options.tracking_uri, options.experiment).reason
+    if error:
+        progress.say(f"Not recorded in MLflow ({error}); later: editsweep record {store.folder}")
+    store.event(event="finished", recorded=options.record and not error)
+    return _result(plan, store, units_now, error)
+
+
+def _result(plan: Plan, store: SweepStore, units_now: int, record_error: str = "") -> RunResult:
+    kept = store.committed()
+    status = store.table("edits", kept)["status"]
+    failed = pc.sum(pc.equal(status, "failed")).as_py() or 0
+    code = INTERRUPTED if len(kept) < len(plan.units) else WITH_FAILURES if failed else COMPLETE
+    return RunResult(
+        exit_code=code,
+        folder=store.folder,
+        units=len(plan.units),
+        units_now=units_now,
+        edits=sum(unit.stop - unit.start for unit in plan.units),
+        edits_failed=failed,
+        record_error=record_error,
+    )
+
+
+def _bind(store: SweepStore, plan: Plan) -> None:
+    """Tie the folder to this sweep; a folder without any result can be tied anew."""
+    if not store.committed():
+        (store.folder / "sweep.lock.yaml").unlink(missing_ok=True)
+    store.bind(plan.resolved, plan.sweep_id)
+    store.write_json("plan.json", plan.to_json())
+
+
+def _executor(options: RunOptions, units: int) -> AbstractContextManager[Executor]:
+    if options.executor == "inline":
+        if (options.workers or 1) != 1:
+            raise ConfigError(
+                f"--executor inline is one worker, not {options.workers}: use --executor ray"
+            )
+        threads = lay_out(Machine(cores()), units, 1, options.threads).threads
+        return InlineExecutor(threads, options.cache)
+    from editsweep.run.pool import RayPool, cluster_machine
+
+    machine = cluster_machine(options.address) if options.address else this_machine()
+    layout = lay_out(machine, units, options.workers, options.threads)
+    return RayPool(layout, options.cache, options.address)
+
+
+def this_machine() -> Machine:
+    """The cores and GPUs of this machine that this process may use."""
+    import torch
+
+    return Machine(cores(), torch.cuda.device_count() if torch.cuda.is_available() else 0)
+
+
+def _is_finished(store: SweepStore) -> bool:
+    path = store.folder / "progress.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return bool(lines) and '"event": "finished"' in lines[-1]

@@ -1,0 +1,48 @@
+"""From a folder of results to its report and its record in MLflow; neither torch nor ray."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import polars as pl
+
+from editsweep.report.aggregate import leaderboard
+from editsweep.report.write import read_plan, write_report
+from editsweep.store import tracking
+from editsweep.store.store import SweepStore
+from editsweep.store.tracking import RecordResult
+
+
+def board_of(folder: Path) -> pl.DataFrame:
+    """The leaderboard of what is committed in a sweep's folder.
+
+    Raises:
+        StoreError: it is not the folder of a sweep, or a part cannot be read.
+    """
+    tables = SweepStore(folder).tables(kinds=("edits", "measurements"))
+    edits, measurements = (pl.DataFrame(tables[kind]) for kind in ("edits", "measurements"))
+    return leaderboard(read_plan(folder), edits, measurements)
+
+
+def report(folder: Path) -> tuple[Path, Path]:
+    """Write the report of what is committed; the paths of `leaderboard.csv` and `report.html`.
+
+    Raises:
+        StoreError: it is not the folder of a sweep, or a part cannot be read.
+    """
+    read_plan(folder)
+    return write_report(folder, SweepStore(folder).tables())
+
+
+def record(
+    folder: Path, tracking_uri: str | None = None, experiment: str = "editsweep"
+) -> RecordResult:
+    """Bring the sweep's runs in MLflow up to date; the result says why if that cannot be.
+
+    Raises:
+        StoreError: it is not the folder of a sweep, or a part cannot be read.
+    """
+    read_plan(folder)
+    if find_spec("mlflow") is None:
+        uri = tracking_uri or tracking.default_uri(folder)
+        return RecordResult(False, uri, "mlflow is not here: pip install 'editsweep[mlflow]'")
+    return tracking.record(folder, tracking_uri, experiment, board_of(folder).to_dicts())

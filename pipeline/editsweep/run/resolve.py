@@ -1,0 +1,196 @@
+"""From the names of a sweep to what they stand for: models, specs, records. Reads, never writes."""
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from editsweep.core.names import unknown
+from editsweep.core.types import only_axes
+from editsweep.data import registry
+from editsweep.data.dataset import Dataset
+from editsweep.editors import EDITORS
+from editsweep.editors.base import EditorSpec
+from editsweep.errors import ConfigError
+from editsweep.model.catalogue import ModelEntry
+from editsweep.model.catalogue import resolve as resolve_model
+from editsweep.run.sweep import DatasetChoice, EditorChoice, ModelChoice, Sweep
+
+
+@dataclass(frozen=True)
+class ModelUse:
+    """A model as this sweep uses it; `token_budget` None leaves it to the loader."""
+
+    entry: ModelEntry
+    token_budget: int | None = None
+
+
+@dataclass(frozen=True)
+class EditorUse:
+    """One editor with one choice of hyperparameters; `params` are all of them as plain JSON.
+
+    `where` is the place in the sweep file, for messages.
+    """
+
+    name: str
+    spec: EditorSpec
+    params: Mapping[str, Any]
+    label: str | None
+    where: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A split that something is made from, by the names with which it can be loaded anywhere."""
+
+    name: str
+    split: str
+    path: str | None = None
+    skip_bad: bool = False
+
+    @classmethod
+    def of(cls, source: str, home: "Source") -> "Source":
+        """What a requirement's `source` means; `""` is the train split of `home`.
+
+        Raises:
+            ConfigError: `home` has no train split, or there is no such dataset or split.
+        """
+        if source:
+            name, split = registry.parse_source(source)
+            return cls(name, split)
+        if "train" not in registry.splits(home.name):
+            has = ", ".join(registry.splits(home.name))
+            raise ConfigError(
+                f"dataset {home.name!r} has no train split to learn from (it has {has})"
+            )
+        return replace(home, split="train")
+
+    def load(self, limit: int | None = None) -> Dataset:
+        """The records.
+
+        Raises:
+            ConfigError: there is no such dataset or split.
+            DataError: the data are missing or bad.
+        """
+        path = None if self.path is None else Path(self.path)
+        return registry.load(self.name, self.split, limit, path, self.skip_bad)
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one entry of `datasets`, with only the probes of the chosen axes."""
+
+    source: Source
+    data: Dataset
+    where: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A sweep with everything that its names stand for."""
+
+    sweep: Sweep
+    models: tuple[ModelUse, ...]
+    editors: tuple[EditorUse, ...]
+    datasets: tuple[Records, ...]
+    digests: Mapping[Source, str]
+
+
+def resolve(sweep: Sweep) -> Resolved:
+    """Look up every name of `sweep`, check hyperparameters, read the records.
+
+    Raises:
+        ConfigError: a name or a hyperparameter is wrong; the message says where.
+        DataError: records are bad.
+        ModelError: a folder holds no model.
+    """
+    models = tuple(_model(choice) for choice in sweep.models)
+    editors = tuple(
+        use
+        for index, choice in enumerate(sweep.editors)
+        for use in _variants(choice, f"editors[{index}]")
+    )
+    datasets = tuple(
+        _records(choice, sweep.metrics.axes, f"datasets[{index}]")
+        for index, choice in enumerate(sweep.datasets)
+    )
+    digests = {
+        source: source.load().digest for source in dict.fromkeys(_sources(editors, datasets))
+    }
+    return Resolved(sweep, models, editors, datasets, digests)
+
+
+def make_spec(name: str, params: Mapping[str, Any], where: str) -> EditorSpec:
+    """The spec of editor `name` with these hyperparameters.
+
+    Raises:
+        ConfigError: one is unknown, of the wrong type, missing or out of range.
+    """
+    made = EDITORS.load(name)
+    hints = get_type_hints(made)
+    known = {field.name: field for field in fields(made)}
+    values = {}
+    for key, value in params.items():
+        if key not in known:
+            raise ConfigError(f"{where}.{key}: {unknown(f'hyperparameter of {name}', key, known)}")
+        values[key] = _typed(hints[key], value, f"{where}.{key}")
+    for key, field in known.items():
+        if key not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise ConfigError(f"{where}.{key}: {name} needs a value for it")
+    try:
+        spec: EditorSpec = made(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return spec
+
+
+def plain(spec: Any) -> dict[str, Any]:
+    """All fields of a dataclass as JSON has them."""
+    values: dict[str, Any] = json.loads(json.dumps(asdict(spec)))
+    return values
+
+
+def _model(choice: ModelChoice) -> ModelUse:
+    entry = resolve_model(choice.name)
+    return ModelUse(replace(entry, dtype=choice.dtype or entry.dtype), choice.token_budget)
+
+
+def _variants(choice: EditorChoice, where: str) -> Iterator[EditorUse]:
+    """One use for each point of the grid, in the order of the file."""
+    for values in itertools.product(*choice.grid.values()):
+        point = dict(zip(choice.grid, values, strict=True))
+        spec = make_spec(choice.name, {**choice.params, **point}, where)
+        label = choice.label
+        if label is not None and point:
+            label = " ".join([label, *(f"{key}={value}" for key, value in point.items())])
+        yield EditorUse(choice.name, spec, plain(spec), label, where)
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    """`value` as the field's type has it, as strictly as JSON: no text for a number."""
+    try:
+        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        said = error.errors(include_url=False)[0]["msg"]
+        raise ConfigError(f"{where}: {said} (here: {value!r})") from error
+
+
+def _records(choice: DatasetChoice, axes: list[Any], where: str) -> Records:
+    source = Source(choice.name, choice.split, choice.path, choice.skip_bad)
+    data = source.load(choice.limit)
+    asked = tuple(only_axes(request, axes) for request in data.requests)
+    return Records(source, replace(data, requests=asked), where)
+
+
+def _sources(editors: tuple[EditorUse, ...], datasets: tuple[Records, ...]) -> Iterator[Source]:
+    for use, records in itertools.product(editors, datasets):
+        for need in use.spec.requirements().values():
+            if need.source is not None:
+                try:
+                    yield Source.of(need.source, records.source)
+                except ConfigError as error:
+                    raise ConfigError(f"{use.where} ({use.name}): {error}") from error

@@ -1,0 +1,66 @@
+"""How far a sweep is, computed from what is committed; neither torch, ray nor polars."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from editsweep.errors import StoreError
+from editsweep.store.store import SweepStore
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """State, numbers by cell and by kind of error, as plain JSON.
+
+    `state` is `complete`, `complete with failures`, or `incomplete`; `last_event` is the last line
+    of the progress log.
+
+    Raises:
+        StoreError: it is not the folder of a sweep.
+    """
+    try:
+        plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(f"{folder} has no plan.json: is it the folder of a sweep?") from None
+    store = SweepStore(folder)
+    kept = store.committed()
+    edits = store.table("edits", kept).select(["cell_id", "status", "error_kind"]).to_pylist()
+    done = Counter(row["cell_id"] for row in edits)
+    failed = Counter(row["cell_id"] for row in edits if row["status"] == "failed")
+    errors = Counter(row["error_kind"] for row in edits if row["status"] == "failed")
+    units_done = sum(unit["unit_id"] in kept for unit in plan["units"])
+    complete = units_done == len(plan["units"])
+    state = "complete" if complete else "incomplete"
+    return {
+        "name": plan["name"],
+        "sweep_id": plan["sweep_id"],
+        "state": f"{state} with failures" if failed and complete else state,
+        "units": len(plan["units"]),
+        "units_done": units_done,
+        "edits": sum(cell["edits"] for cell in plan["cells"]),
+        "edits_done": len(edits),
+        "edits_failed": sum(failed.values()),
+        "errors": dict(sorted(errors.items())),
+        "cells": [
+            {
+                "cell_id": cell["cell_id"],
+                "label": cell["label"],
+                "edits": cell["edits"],
+                "done": done[cell["cell_id"]],
+                "failed": failed[cell["cell_id"]],
+            }
+            for cell in plan["cells"]
+        ],
+        "last_event": last_event(folder),
+        "warnings": list(store.warnings),
+    }
+
+
+def last_event(folder: Path) -> dict[str, Any] | None:
+    """The last whole line of `progress.jsonl`, or None."""
+    path = folder / "progress.jsonl"
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    try:
+        return dict(json.loads(lines[-1])) if lines else None
+    except ValueError:
+        return None

@@ -1,0 +1,36 @@
+"""Ctrl-C: the first lets work in flight end and be kept, the second ends the run at once."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stop:
+    """Whether somebody asked this run to end."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+
+@contextmanager
+def stoppable(say: Callable[[str], None]) -> Iterator[Stop]:
+    """Within the block SIGINT and SIGTERM set `asked`; another one raises KeyboardInterrupt."""
+    stop = Stop()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+        say("Stopping: what is in flight will be finished and kept (once more to stop at once).")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

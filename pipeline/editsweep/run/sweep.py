@@ -1,0 +1,178 @@
+"""The sweep file: one strict schema, read safely, with messages that say where and what.
+
+Hyperparameters are checked later, by `resolve`, against the editor's own dataclass.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from editsweep.core.names import safe_name, unknown
+from editsweep.core.types import AXES, Axis, Regime
+from editsweep.errors import ConfigError
+from editsweep.run.overrides import override
+from editsweep.run.plain_yaml import parse
+
+MAX_BYTES = 1_000_000
+
+
+def _plain_regime(regime: Regime) -> str | dict[str, int]:
+    return "single" if regime.kind == "single" else {regime.kind: regime.size}
+
+
+_Regime = Annotated[Regime, BeforeValidator(Regime.parse), PlainSerializer(_plain_regime)]
+_Count = Annotated[int, Field(ge=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, value: Any) -> Any:
+        """A text alone is a name; an unknown key is answered with the nearest one."""
+        if isinstance(value, str) and "name" in cls.model_fields:
+            return {"name": value}
+        if isinstance(value, Mapping):
+            for key in value:
+                if key not in cls.model_fields:
+                    text = str(unknown("key", key, cls.model_fields))
+                    raise PydanticCustomError("unknown_key", "{text}", {"text": text, "key": key})
+        return value
+
+
+class ModelChoice(_Strict):
+    """A model of the catalogue; `dtype` and `token_budget` replace the catalogue's."""
+
+    name: str
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    token_budget: _Count | None = None
+
+
+class EditorChoice(_Strict):
+    """An editor with its hyperparameters, and lists of values to try in `grid`."""
+
+    name: str
+    label: str | None = None
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    params: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, value: Any) -> Any:
+        """Every other key of the mapping is a hyperparameter."""
+        if isinstance(value, str):
+            return {"name": value}
+        if not isinstance(value, Mapping):
+            return value
+        own = {key: value[key] for key in ("name", "label", "grid") if key in value}
+        return {**own, "params": {key: value[key] for key in value if key not in own}}
+
+    @model_validator(mode="after")
+    def _no_value_twice(self) -> Self:
+        both = sorted(set(self.params) & set(self.grid))
+        if both:
+            raise ValueError(f"{both[0]!r} stands beside `grid` and in it; keep one")
+        return self
+
+
+class DatasetChoice(_Strict):
+    """A dataset's split, or a user's own file in `path`; `limit` takes its first records."""
+
+    name: str
+    split: str = "test"
+    limit: _Count | None = None
+    path: str | None = None
+    skip_bad: bool = False
+
+
+class Metrics(_Strict):
+    """What to ask: which axes, where to generate freely, and how many tokens."""
+
+    axes: list[Axis] = list(AXES)
+    generate: list[Axis] = ["reliability"]
+    max_new_tokens: Annotated[int, Field(ge=1, le=512)] = 8
+
+
+class Sweep(_Strict):
+    """A sweep: the product of models, editors, datasets, regimes and seeds."""
+
+    name: str
+    models: Annotated[list[ModelChoice], Field(min_length=1)]
+    editors: Annotated[list[EditorChoice], Field(min_length=1)]
+    datasets: Annotated[list[DatasetChoice], Field(min_length=1)]
+    regimes: Annotated[list[_Regime], Field(min_length=1)] = [Regime()]
+    seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    metrics: Metrics = Metrics()
+    unit_size: _Count = 16
+
+    @field_validator("name")
+    @classmethod
+    def _can_be_a_folder(cls, value: str) -> str:
+        return safe_name("sweep name", value)
+
+
+def load_sweep(path: Path, settings: Iterable[str] = (), limit: int | None = None) -> Sweep:
+    """The sweep in the file at `path`, with `key=value` settings and a limit laid over it.
+
+    Raises:
+        ConfigError: the file cannot be read, or does not fit the schema; all faults at once.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes; this is not a sweep file")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    return parse_sweep(text, settings, limit, where=str(path))
+
+
+def parse_sweep(
+    text: str, settings: Iterable[str] = (), limit: int | None = None, where: str = "sweep"
+) -> Sweep:
+    """The sweep in a YAML `text`; `where` leads the messages.
+
+    Raises:
+        ConfigError: the text does not fit the schema; all faults at once.
+    """
+    raw = parse(text, where)
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where}: a sweep is a mapping with `name`, `models`, `editors`, ...")
+    for setting in settings:
+        raw = override(raw, setting)
+    if limit is not None:
+        for index in range(len(raw.get("datasets") or ())):
+            raw = override(raw, f"datasets[{index}].limit={limit}")
+    try:
+        return Sweep.model_validate(raw)
+    except ValidationError as error:
+        lines = "\n  ".join(_line(e) for e in error.errors(include_url=False))
+        raise ConfigError(f"{where} does not fit the schema of a sweep:\n  {lines}") from error
+
+
+def path_text(location: Iterable[str | int]) -> str:
+    """`("editors", 1, "layr")` as `editors[1].layr`."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return "".join(parts).removeprefix(".")
+
+
+def _line(error: Any) -> str:
+    location = error["loc"]
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "unknown_key":
+        location = (*location, error["ctx"]["key"])
+    elif error["type"] != "missing" and not isinstance(error["input"], (dict, list)):
+        message = f"{message} (here: {error['input']!r})"
+    return f"{path_text(location)}: {message}" if location else str(message)

@@ -1,0 +1,89 @@
+"""What goes to a worker and what comes back: plain values that pickle, small on the way back."""
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from editsweep.core.types import EditRequest
+from editsweep.editors.base import EditorSpec
+from editsweep.errors import ConfigError, DataError, EditError, ModelError
+from editsweep.run.evaluate import AskSettings, UnitIds
+from editsweep.run.plan import Recipe
+from editsweep.run.resolve import ModelUse
+
+
+@dataclass(frozen=True)
+class AssetTask:
+    """Make one asset, unless the worker's cache has it."""
+
+    task_id: str
+    model: ModelUse
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class BaseTask:
+    """Put these requests' probes to the unedited model."""
+
+    task_id: str
+    model: ModelUse
+    requests: tuple[EditRequest, ...] = field(repr=False)
+    settings: AskSettings
+
+
+@dataclass(frozen=True)
+class EditTask:
+    """One unit. It carries its requests and what the unedited model said to them (Arrow IPC)."""
+
+    task_id: str
+    model: ModelUse
+    spec: EditorSpec
+    recipes: Mapping[str, Recipe]
+    groups: tuple[tuple[EditRequest, ...], ...] = field(repr=False)
+    base: bytes = field(repr=False)
+    ids: UnitIds
+    seed: int
+    settings: AskSettings
+
+
+Task = AssetTask | BaseTask | EditTask
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An exception as text. `is_setup` says that every other task would meet it too."""
+
+    kind: str
+    text: str
+    trace: str
+    is_setup: bool
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """What is kept of `error`."""
+        kind = error.kind if isinstance(error, EditError) else type(error).__name__
+        text = error.reason if isinstance(error, EditError) else str(error) or kind
+        trace = "".join(traceback.format_exception(error))
+        return cls(kind, text, trace, isinstance(error, ConfigError | DataError | ModelError))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a task: its tables as Arrow IPC files by name, or a failure."""
+
+    task_id: str
+    parts: Mapping[str, bytes] = field(repr=False)
+    seconds: float
+    host: str
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Died:
+    """The worker that had a task is gone."""
+
+    task_id: str
+    reason: str
+
+
+Event = Outcome | Died

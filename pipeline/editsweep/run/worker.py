@@ -1,0 +1,77 @@
+"""One worker: a plain class that holds one model and does one task at a time.
+
+It knows nothing of Ray, of queues, or of where results are kept.
+"""
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from editsweep.core import schema
+from editsweep.editors.base import Editor, EditorSpec
+from editsweep.model.cache import cache_root
+from editsweep.model.language_model import LanguageModel
+from editsweep.model.load import load
+from editsweep.run.assets import asset_folder, obtain
+from editsweep.run.evaluate import ask_base, evaluate
+from editsweep.run.plan import Recipe
+from editsweep.run.resolve import ModelUse
+from editsweep.run.tasks import AssetTask, BaseTask, EditTask, Failure, Outcome, Task
+
+
+class Worker:
+    """Loads a model once and keeps it, and the last editor built, until another is asked for."""
+
+    def __init__(self, threads: int, cache: Path | None = None) -> None:
+        """Work with `threads` threads, and with assets under `cache` (the user's cache if None)."""
+        self.threads = threads
+        self.cache = cache or cache_root()
+        self._model: tuple[ModelUse, LanguageModel] | None = None
+        self._editor: tuple[EditorSpec, tuple[str, ...], Editor] | None = None
+
+    def run(self, task: Task) -> Outcome:
+        """Do one task. An exception comes back as the outcome's failure, never out of here."""
+        torch.set_num_threads(self.threads)
+        start = perf_counter()
+        parts: Mapping[str, bytes] = {}
+        failure = None
+        try:
+            parts = self._do(task)
+        except Exception as error:
+            failure = Failure.of(error)
+        return Outcome(task.task_id, parts, perf_counter() - start, platform.node(), failure)
+
+    def _do(self, task: Task) -> Mapping[str, bytes]:
+        if isinstance(task, AssetTask):
+            if not asset_folder(self.cache, task.recipe.key).exists():
+                obtain(self.cache, task.recipe, self._loaded(task.model))
+            return {}
+        model = self._loaded(task.model)
+        if isinstance(task, BaseTask):
+            return {"base": schema.to_ipc(ask_base(model, task.requests, task.settings))}
+        return self._edit(task, model)
+
+    def _edit(self, task: EditTask, model: LanguageModel) -> Mapping[str, bytes]:
+        editor = self._built(task.spec, task.recipes, model)
+        base = schema.from_ipc(task.base)
+        tables = evaluate(model, editor, task.groups, base, task.ids, task.seed, task.settings)
+        return {kind: schema.to_ipc(table) for kind, table in tables.items()}
+
+    def _loaded(self, use: ModelUse) -> LanguageModel:
+        if self._model is None or self._model[0] != use:
+            self._model = self._editor = None  # the old model goes before the new one comes
+            self._model = (use, load(use.entry, token_budget=use.token_budget))
+        return self._model[1]
+
+    def _built(
+        self, spec: EditorSpec, recipes: Mapping[str, Recipe], model: LanguageModel
+    ) -> Editor:
+        keys = tuple(recipe.key for recipe in recipes.values())
+        if self._editor is None or self._editor[:2] != (spec, keys):
+            self._editor = None
+            assets = {name: obtain(self.cache, r, model) for name, r in recipes.items()}
+            self._editor = (spec, keys, spec.build(model, assets))
+        return self._editor[2]

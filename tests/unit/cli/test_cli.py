@@ -1,0 +1,209 @@
+"""The console script: what it prints, and its exit codes."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+from editsweep import __version__
+from editsweep.cli.main import main
+
+ROOT = Path(__file__).parents[3]
+EDITS = ROOT / "tests" / "data" / "edits.jsonl"
+RUN = "from editsweep.cli.main import main; main()"
+
+
+@pytest.fixture(scope="module")
+def editsweep():
+    """Runs a command in this process; its output, or its error output when `code` is not 0."""
+
+    def run(*args, code=0):
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr("sys.argv", ["editsweep", *map(str, args)])
+            try:
+                main()
+                found = 0
+            except SystemExit as end:
+                found = end.code or 0
+        assert found == code, err.getvalue()
+        return out.getvalue() or err.getvalue()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sweep") / "s.yaml"
+    path.write_text(
+        f"""
+name: s
+models: [tiny-llama]
+editors: [none, {{name: ft, steps: 1}}]
+datasets: [{{name: "{EDITS}", limit: 2}}]
+metrics: {{max_new_tokens: 2}}
+"""
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(editsweep, sweep):
+    """The folder of a sweep that was run."""
+    args = ("--out", sweep.parent / "runs", "--executor", "inline", "--no-record")
+    said = editsweep("run", sweep, *args)
+    assert "4 edits, 0 failed" in said
+    return sweep.parent / "runs" / "s"
+
+
+def test_version_and_help(editsweep):
+    assert editsweep("--version").strip() == __version__
+    shown = editsweep("--help")
+    commands = [
+        "plan",
+        "run",
+        "status",
+        "report",
+        "record",
+        "edit",
+        "datasets",
+        "editors",
+        "models",
+        "doctor",
+        "ui",
+    ]
+    assert [c for c in commands if c not in shown] == []
+
+
+def test_plan(editsweep, sweep):
+    made = json.loads(editsweep("plan", sweep, "--json"))
+    assert [cell["label"] for cell in made["cells"]] == ["none", "ft"]
+    small = editsweep("plan", sweep, "--limit", 1, "--set", "unit_size=1")
+    assert "2 cells, 2 units, 2 edits" in small
+
+
+def test_run_goes_on_and_status_reports(editsweep, sweep, done):
+    again = editsweep("run", sweep, "--out", done.parent, "--executor", "inline", "--no-record")
+    assert "Nothing to do" in again
+    found = json.loads(editsweep("status", done, "--json"))
+    assert (found["state"], found["edits_done"]) == ("complete", 4)
+    assert "complete" in editsweep("status", done)
+
+
+def test_report(editsweep, done):
+    before = (done / "leaderboard.csv").read_bytes()
+    (done / "leaderboard.csv").unlink()
+    found = json.loads(editsweep("report", done, "--json"))
+    assert (done / "leaderboard.csv").read_bytes() == before
+    assert {row["label"] for row in found["rows"]} == {"none", "ft"}
+    assert "reliability" in editsweep("report", done)
+
+
+@pytest.mark.filterwarnings("ignore")  # mlflow calls what SQLAlchemy is about to drop
+def test_record(editsweep, done):
+    found = json.loads(editsweep("record", done, "--json"))
+    assert (found["recorded"], found["created"]) == (True, 3)
+    assert (done.parent / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"),
+    [
+        (("status", "nowhere"), 1, "the folder of a sweep?"),
+        (("report", "nowhere"), 1, "the folder of a sweep?"),
+        (("record", "nowhere"), 1, "the folder of a sweep?"),
+        (("plan", "nowhere.yaml"), 2, "cannot be read"),
+        (("edit", "{a} {b}", "--to", "c"), 2, "one pair of braces"),
+        (("edit", "{a} is", "--to", "c", "--editor", "rom"), 2, "did you mean 'rome'?"),
+        (("edit", "{a} is", "--to", "c", "--set", "layer"), 2, "write KEY=VALUE"),
+        (("edit", "{a} is", "--to", "c", "--set", "layr=1"), 2, "did you mean 'layer'?"),
+        (("edit", "{a} is", "--to", "c", "--model", "tiny-lama"), 2, "did you mean 'tiny-llama'?"),
+        (("datasets", "show", "worl"), 2, "did you mean 'world'?"),
+        (("ui", "--out", "nowhere"), 1, "run or record a sweep first"),
+        (("nothing",), 2, "No such command"),
+    ],
+)
+def test_errors_are_messages_with_exit_codes(editsweep, args, code, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert told in " ".join(editsweep(*args, code=code).split())
+
+
+def test_more_workers_than_cores_are_refused(editsweep, sweep, tmp_path):
+    told = editsweep("run", sweep, "--out", tmp_path, "--workers", 4096, code=2)
+    assert "4096 workers of 1 threads need 4096 cores" in told
+
+
+def test_datasets(editsweep):
+    assert "world" in editsweep("datasets")
+    assert {"name": "lecture", "splits": ["all"]} in json.loads(
+        editsweep("datasets", "list", "--json")
+    )
+    card = json.loads(editsweep("datasets", "show", EDITS, "--json"))
+    assert (card["records"], card["faults"]) == (8, {})
+    assert "8 edits" in editsweep("datasets", "show", EDITS)
+
+
+def test_validate_names_each_fault(editsweep, tmp_path):
+    assert "no faults" in editsweep("datasets", "validate", EDITS)
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(EDITS.read_text() + '{"subject": "x", "prompt": "y is", "target_new": "z"}\n')
+    assert "bad.jsonl:9: " in editsweep("datasets", "validate", bad, code=2)
+
+
+def test_editors_and_models(editsweep):
+    editors = {row["name"]: row for row in json.loads(editsweep("editors", "--json"))}
+    assert editors["rome"]["regimes"] == ["single"]
+    assert editors["ft"]["hyperparameters"]["steps"] == 25
+    assert "rome" in editsweep("editors")
+    models = {row["name"] for row in json.loads(editsweep("models", "--json"))}
+    assert {"smollm2-135m", "tiny-llama"} <= models
+    assert "smollm2-135m" in editsweep("models")
+
+
+def test_doctor_says_what_is_here_and_how_to_get_the_rest(editsweep, tmp_path, monkeypatch):
+    def look_up(name):
+        if name == "mlflow":
+            raise PackageNotFoundError(name)
+        return "1.2.3"
+
+    monkeypatch.setenv("EDITSWEEP_CACHE", str(tmp_path))
+    monkeypatch.setattr("editsweep.cli.doctor.version", look_up)
+    found = {f["name"]: f for f in json.loads(editsweep("doctor", "--json", code=1))}
+    assert (found["torch"]["status"], found["torch"]["detail"]) == ("ok", "1.2.3")
+    assert (found["mlflow"]["status"], found["mlflow"]["detail"]) == (
+        "missing",
+        "pip install 'editsweep[mlflow]'",
+    )
+    assert found["cores"]["detail"] == str(len(os.sched_getaffinity(0)))
+    assert str(tmp_path) in found["cache"]["detail"]
+    assert "missing" in editsweep("doctor", code=1)
+
+
+def test_one_edit_at_the_terminal(editsweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDITSWEEP_CACHE", str(tmp_path))
+    args = ("edit", "{Lyon} is in", "--to", "Japan", "--editor", "ft", "--model", "tiny-llama")
+    found = json.loads(editsweep(*args, "--set", "steps=2", "--json"))
+    assert (found["subject"], found["steps"], found["error"]) == ("Lyon", 2, "")
+    shown = editsweep(*args)
+    assert "before" in shown
+    assert "locality" in shown
+
+
+def test_a_missing_extra_is_named(sweep, tmp_path):
+    code = f"""
+import sys
+sys.modules["ray"] = None
+sys.argv = ["editsweep", "run", {str(sweep)!r}, "--out", {str(tmp_path)!r}]
+{RUN}
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "pipeline")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'editsweep[ray]'" in done.stderr

@@ -1,0 +1,253 @@
+"""A run with a scripted executor: what dies, what raises, and what the folder holds afterwards."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from editsweep.errors import ConfigError, ModelError, StoreError, WorkerError
+from editsweep.run import drive
+from editsweep.run.drive import INTERRUPTED, WITH_FAILURES, RunOptions, run_sweep
+from editsweep.run.inline import InlineExecutor
+from editsweep.run.progress import Silent
+from editsweep.run.status import read_status
+from editsweep.run.sweep import parse_sweep
+from editsweep.run.tasks import AssetTask, BaseTask, Died, EditTask, Failure, Outcome
+from editsweep.store.store import SweepStore
+
+EDITS = Path(__file__).parents[2] / "data" / "edits.jsonl"
+SWEEP = f"""
+name: t
+models: [tiny-llama]
+editors: [none, {{name: ft, steps: 1}}]
+datasets: [{{name: "{EDITS}", limit: 4}}]
+unit_size: 2
+metrics: {{max_new_tokens: 2}}
+"""
+
+
+class Scripted(InlineExecutor):
+    """`fault(task, attempt)` says what comes of a task instead, if anything; two workers."""
+
+    def __init__(self, fault=None, cache=None):
+        super().__init__(1, cache)
+        self.fault = fault or (lambda _task, _attempt: None)
+        self.given = []
+        self.tasks = {}
+
+    def idle(self):
+        return [worker for worker in (0, 1) if worker not in self.tasks]
+
+    def submit(self, worker, task):
+        self.given.append(task.task_id)
+        self.tasks[worker] = task
+
+    def wait(self, seconds):
+        _, task = self.tasks.popitem()
+        event = self.fault(task, self.given.count(task.task_id))
+        return [event or self._worker.run(task)]
+
+
+def start(folder, monkeypatch, fault=None, settings=(), progress=None):
+    executor = Scripted(fault, folder.parent / "cache")
+    monkeypatch.setattr(drive, "_executor", lambda *_: executor)
+    sweep = parse_sweep(SWEEP, settings)
+    return run_sweep(sweep, folder, RunOptions("inline", record=False), progress), executor
+
+
+def events(folder):
+    lines = (folder / "progress.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def edit_task(name):
+    return lambda task: isinstance(task, EditTask) and task.spec.name == name
+
+
+def test_a_finished_sweep_is_left_as_it_is(tmp_path, monkeypatch):
+    first, _ = start(tmp_path / "t", monkeypatch)
+    assert (first.exit_code, first.units, first.units_now, first.edits) == (0, 4, 4, 8)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "t").rglob("*.arrow")}
+    second, executor = start(tmp_path / "t", monkeypatch)
+    assert (second.exit_code, second.units_now, executor.given) == (0, 0, [])
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "t").rglob("*.arrow")} == before
+    assert [e["event"] for e in events(tmp_path / "t")].count("finished") == 1
+
+
+def test_base_answers_are_made_once_for_all_editors(tmp_path, monkeypatch):
+    _, executor = start(tmp_path / "t", monkeypatch)
+    assert len(executor.given) == len(set(executor.given)) == 2 + 4
+    assert len(list((tmp_path / "t" / "base").glob("*.arrow"))) == 2
+
+
+def test_another_sweep_in_the_same_folder_is_refused(tmp_path, monkeypatch):
+    start(tmp_path / "t", monkeypatch)
+    with pytest.raises(StoreError, match="unit_size"):
+        start(tmp_path / "t", monkeypatch, settings=["unit_size=1"])
+
+
+def test_a_folder_without_results_can_be_another_sweeps(tmp_path, monkeypatch):
+    def refuse(task, _attempt):
+        return Outcome(task.task_id, {}, 0, "", Failure.of(ConfigError("no such layer")))
+
+    with pytest.raises(ConfigError, match="no such layer"):
+        start(tmp_path / "t", monkeypatch, refuse)
+    assert events(tmp_path / "t")[-1]["event"] == "failed"
+    assert start(tmp_path / "t", monkeypatch, settings=["unit_size=1"])[0].exit_code == 0
+
+
+@pytest.mark.parametrize("error", [ConfigError, ModelError])
+def test_errors_of_the_setup_end_the_run(tmp_path, monkeypatch, error):
+    def refuse(task, _attempt):
+        return Outcome(task.task_id, {}, 0, "", Failure.of(error("mend this")))
+
+    with pytest.raises(error, match="mend this"):
+        start(tmp_path / "t", monkeypatch, refuse)
+
+
+def test_a_worker_that_dies_once_changes_nothing(tmp_path, monkeypatch):
+    healthy, _ = start(tmp_path / "a", monkeypatch)
+    died, executor = start(
+        tmp_path / "b",
+        monkeypatch,
+        lambda task, attempt: Died(task.task_id, "gone") if attempt == 1 else None,
+    )
+    assert (died.exit_code, died.edits_failed) == (0, 0)
+    assert len(executor.given) == 2 * len(set(executor.given))
+    boards = [(f / "leaderboard.csv").read_bytes() for f in (healthy.folder, died.folder)]
+    assert boards[0] == boards[1]
+    lines = SweepStore(died.folder).committed().values()
+    assert {line.attempt for line in lines} == {2}
+
+
+def test_a_unit_that_kills_its_worker_alone_becomes_failure_rows(tmp_path, monkeypatch):
+    poison = []
+
+    def fault(task, attempt):
+        if edit_task("ft")(task) and task.ids.first_position == 0:
+            poison.append(attempt)
+            return Died(task.task_id, "gone")
+        return None
+
+    result, _ = start(tmp_path / "t", monkeypatch, fault)
+    assert poison == [1, 2, 3]
+    assert (result.exit_code, result.edits_failed) == (WITH_FAILURES, 2)
+    found = read_status(result.folder)
+    assert found["state"] == "complete with failures"
+    assert found["errors"] == {"worker_died": 2}
+    assert [(c["label"], c["failed"]) for c in found["cells"]] == [("none", 0), ("ft", 2)]
+    lost = SweepStore(result.folder).table("measurements").to_pylist()
+    lost = [row for row in lost if row["status"] == "worker_died"]
+    assert lost
+    assert {(row["phase"], row["value"]) for row in lost} == {("post", None)}
+
+
+def test_a_unit_that_raises_gets_one_more_chance(tmp_path, monkeypatch):
+    def fault(task, attempt):
+        error = Failure.of(RuntimeError("boom"))
+        wanted = edit_task("ft")(task) and (attempt == 1 or task.ids.first_position == 2)
+        return Outcome(task.task_id, {}, 0, "", error) if wanted else None
+
+    result, executor = start(tmp_path / "t", monkeypatch, fault)
+    assert (result.exit_code, result.edits_failed) == (WITH_FAILURES, 2)
+    assert max(executor.given.count(task_id) for task_id in executor.given) == 2
+    rows = SweepStore(result.folder).table("edits").to_pylist()
+    assert {r["error_text"] for r in rows if r["status"] == "failed"} == {"boom"}
+    assert (
+        "RuntimeError" in next(e for e in events(result.folder) if e["event"] == "raised")["trace"]
+    )
+
+
+def test_units_whose_base_answers_cannot_be_had_are_failure_rows(tmp_path, monkeypatch):
+    def fault(task, _attempt):
+        if isinstance(task, BaseTask) and task.requests[0].subject == "Lyon":
+            return Outcome(task.task_id, {}, 0, "", Failure.of(RuntimeError("boom")))
+        return None
+
+    result, _ = start(tmp_path / "t", monkeypatch, fault)
+    assert (result.exit_code, result.edits_failed) == (WITH_FAILURES, 4)
+    assert read_status(result.folder)["errors"] == {"not_prepared": 4}
+
+
+def test_units_whose_asset_cannot_be_made_are_failure_rows(tmp_path, monkeypatch):
+    def fault(task, _attempt):
+        if isinstance(task, AssetTask):
+            return Outcome(task.task_id, {}, 0, "", Failure.of(RuntimeError("boom")))
+        return None
+
+    settings = ["editors[1]={name: rome, moment: identity, contexts: 2, steps: 1}"]
+    result, _ = start(tmp_path / "t", monkeypatch, fault, settings)
+    assert read_status(result.folder)["errors"] == {"not_prepared": 4}
+    rows = SweepStore(result.folder).table("measurements").to_pylist()
+    assert {r["phase"] for r in rows if r["status"] == "not_prepared"} == {"post"}
+
+
+def test_workers_that_all_die_at_the_start_end_the_run(tmp_path, monkeypatch):
+    with pytest.raises(WorkerError, match="Try fewer --workers"):
+        start(tmp_path / "t", monkeypatch, lambda task, _: Died(task.task_id, "gone"))
+    assert start(tmp_path / "t", monkeypatch)[0].exit_code == 0
+
+
+class Interrupt(Silent):
+    """Presses Ctrl-C `times` times once some edits are done."""
+
+    def __init__(self, times):
+        self.times = times
+        self.said = []
+
+    def update(self, now):
+        for _ in range(self.times if now.done else 0):
+            self.times -= 1
+            signal.raise_signal(signal.SIGINT)
+
+    def say(self, message):
+        self.said.append(message)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_leaves_a_sweep_that_goes_on(tmp_path, monkeypatch, times):
+    progress = Interrupt(times)
+    result, _ = start(tmp_path / "t", monkeypatch, progress=progress)
+    assert result.exit_code == INTERRUPTED
+    assert 0 < result.units_now < 4
+    assert progress.said[0].startswith("Stopping")
+    assert read_status(tmp_path / "t")["state"] == "incomplete"
+    rest, _ = start(tmp_path / "t", monkeypatch)
+    assert (rest.exit_code, rest.units_now) == (0, 4 - result.units_now)
+    whole, _ = start(tmp_path / "whole", monkeypatch)
+    assert (rest.folder / "leaderboard.csv").read_bytes() == (
+        whole.folder / "leaderboard.csv"
+    ).read_bytes()
+
+
+def test_a_crash_before_the_report_is_made_up_for(tmp_path, monkeypatch):
+    start(tmp_path / "t", monkeypatch)
+    log = tmp_path / "t" / "progress.jsonl"
+    log.write_text("".join(line + "\n" for line in log.read_text().splitlines()[:-1]))
+    (tmp_path / "t" / "report.html").unlink()
+    result, executor = start(tmp_path / "t", monkeypatch)
+    assert (result.exit_code, executor.given) == (0, [])
+    assert (tmp_path / "t" / "report.html").exists()
+
+
+def test_a_record_that_fails_does_not_fail_the_sweep(tmp_path):
+    options = RunOptions("inline", threads=1, tracking_uri="sqlite:////proc/no/such.db")
+    result = run_sweep(parse_sweep(SWEEP, ["editors=[none]"]), tmp_path / "t", options)
+    assert result.exit_code == 0
+    assert result.record_error
+    assert events(result.folder)[-1] | {"time": ""} == {
+        "time": "",
+        "event": "finished",
+        "recorded": False,
+    }
+
+
+def test_inline_is_one_worker(tmp_path):
+    with pytest.raises(ConfigError, match="one worker, not 2"):
+        run_sweep(parse_sweep(SWEEP), tmp_path / "t", RunOptions("inline", workers=2))
+
+
+def test_status_of_a_folder_that_is_none(tmp_path):
+    with pytest.raises(StoreError, match=r"no plan\.json"):
+        read_status(tmp_path)
