@@ -1,10 +1,11 @@
 """The loop of a run: give tasks to workers, keep what comes back, until nothing is left to do.
 
-The driver is the only writer. What the unedited model said lies in `<folder>/base/` so that a run
+The driver is the only writer, on a thread of its own. What the unedited model said lies in `<folder>/base/` so that a run
 that goes on has it.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -21,7 +22,7 @@ from editsweep.run.policy import Item, Queue
 from editsweep.run.progress import Progress, Snapshot
 from editsweep.run.stop import Stop
 from editsweep.run.tasks import AssetTask, BaseTask, Died, EditTask, Event, Failure, Outcome, Task
-from editsweep.store import durable
+from editsweep.run.writer import Writer
 from editsweep.store.store import SweepStore
 
 WAIT_S = 1.0
@@ -43,6 +44,7 @@ class Dispatch:
         self._bases = BaseAnswers(store.folder / "base")
         self._queue = _queue(plan, self._left, self._bases)
         self._kinds: dict[str, Failure] = {}
+        self._writer = Writer()
         self._lanes: dict[int, str] = {}
         self._deaths = 0
         self._finished = bool(committed)
@@ -64,15 +66,16 @@ class Dispatch:
             WorkerError: workers die and nothing gets done.
         """
         self._show()
-        while not self._queue.over:
-            if not self._stop.asked:
-                self._give_out(executor)
-            if not self._queue.running:
-                return
-            for event in executor.wait(WAIT_S):
-                self._take_in(event)
-            self._bury()
-            self._show()
+        with self._writer:
+            while not self._queue.over:
+                if not self._stop.asked:
+                    self._give_out(executor)
+                if not self._queue.running:
+                    return
+                for event in executor.wait(WAIT_S):
+                    self._take_in(event)
+                self._bury()
+                self._show()
 
     def _give_out(self, executor: Executor) -> None:
         for worker in executor.idle():
@@ -100,18 +103,23 @@ class Dispatch:
             self._bases.keep(task_id, outcome.parts["base"])
 
     def _commit(self, unit: Unit, parts: Mapping[str, bytes], seconds: float, host: str) -> None:
-        attempt = self._queue.attempts(unit.unit_id)
-        self._store.commit(unit.unit_id, parts, attempt=attempt, seconds=seconds, host=host)
+        key, attempt = unit.unit_id, self._queue.attempts(unit.unit_id)
         edits = unit.stop - unit.start
         self._edits_now += edits
         self._edits_left -= edits
         status = schema.from_ipc(parts["edits"])["status"]
         self._failed += pc.sum(pc.equal(status, "failed")).as_py() or 0
-        done = {"unit": unit.unit_id, "edits": edits, "seconds": round(seconds, 3)}
-        self._store.event(event="committed", attempt=attempt, **done)
+        self._writer.put(
+            lambda: self._store.commit(key, parts, attempt=attempt, seconds=seconds, host=host)
+        )
+        done = {"unit": key, "edits": edits, "seconds": round(seconds, 3), "attempt": attempt}
+        self._note(event="committed", **done)
+
+    def _note(self, **fields: object) -> None:
+        self._writer.put(partial(self._store.event, **fields))
 
     def _raised(self, task_id: str, failure: Failure) -> None:
-        self._store.event(
+        self._note(
             event="raised", task=task_id, kind=failure.kind, text=failure.text, trace=failure.trace
         )
         if failure.is_setup:
@@ -120,7 +128,7 @@ class Dispatch:
         self._queue.raised(task_id, f"{failure.kind}: {failure.text}")
 
     def _died(self, event: Died) -> None:
-        self._store.event(event="worker_died", task=event.task_id, text=event.reason)
+        self._note(event="worker_died", task=event.task_id, text=event.reason)
         self._progress.say(f"A worker died and was replaced ({event.reason})")
         self._deaths += 1
         if self._deaths >= DEATHS_AT_START and not self._finished:
@@ -215,9 +223,11 @@ class BaseAnswers:
         self._folder = folder
 
     def keep(self, key: str, data: bytes) -> None:
-        """Write one slice's answers."""
+        """Write one slice's answers; they can be had again, so this does not wait for the disk."""
         self._folder.mkdir(exist_ok=True)
-        durable.replace_file(self._folder / f"{key}.arrow", data)
+        draft = self._folder / f".{key}"
+        draft.write_bytes(data)
+        draft.replace(self._folder / f"{key}.arrow")
 
     def find(self, key: str) -> pa.Table | None:
         """One slice's answers, or None when they are not there or damaged."""

@@ -231,6 +231,7 @@ def test_a_crash_before_the_report_is_made_up_for(tmp_path, monkeypatch):
     assert (tmp_path / "t" / "report.html").exists()
 
 
+@pytest.mark.filterwarnings("ignore")  # mlflow calls what SQLAlchemy is about to drop
 def test_a_record_that_fails_does_not_fail_the_sweep(tmp_path):
     options = RunOptions("inline", threads=1, tracking_uri="sqlite:////proc/no/such.db")
     result = run_sweep(parse_sweep(SWEEP, ["editors=[none]"]), tmp_path / "t", options)
