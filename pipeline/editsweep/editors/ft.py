@@ -73,7 +73,7 @@ class Ft:
     def edit(self, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Edited]:
         """One `Dense` patch a group; `seed` is not used, nothing is drawn."""
         weight = self.model.weight(self.model.mlp_out(self.layer))
-        size = max(1, MEMORY_BYTES // (6 * weight.nbytes))
+        size = max(1, MEMORY_BYTES // (6 * 4 * weight.numel()))
         return [
             edited
             for first in range(0, len(groups), size)
@@ -98,7 +98,8 @@ class Ft:
         spec, name = self.spec, self.model.mlp_out(self.layer)
         parts = self._parts(groups)
         live = torch.arange(len(groups))
-        change = self.model.weight(name).new_zeros(len(groups), *self.model.weight(name).shape)
+        weight = self.model.weight(name)
+        change = torch.zeros(len(groups), *weight.shape, device=weight.device)
         adam, made = RowAdam.of(change, spec.rate), {}
         for step in range(1, spec.steps + 1):
             change.requires_grad_()
@@ -162,7 +163,7 @@ class _Part:
         """Each group's loss over these examples [groups], in nats; `change` [groups, out, in]."""
         own = len(self.group) == n_groups and bool((self.group.diff() == 1).all())
         per_row = change if own else change[self.group]
-        with adding(self.tail.model, {name: lambda x: x @ per_row.mT}):
+        with adding(self.tail.model, {name: lambda x: (x.float() @ per_row.mT).to(x.dtype)}):
             hidden = self.tail.run()
         at, token, row = _targets(self.examples, objective)
         logp = log_softmax(self.tail.model, hidden[row, at])

@@ -217,7 +217,7 @@ class Rome:
         batch = Facts.of(self.model, facts, self.layer)
         keys = batch.first(batch.tail.key).float()[:, :-1]
         u = self._direction(keys.mean(1))
-        v0 = batch.first(batch.tail.value)[:, 0]
+        v0 = batch.first(batch.tail.value)[:, 0].float()
         deltas, losses = self._optimise(batch, v0)
         v = deltas / (keys[:, 0] * u).sum(1, keepdim=True)
         return [Solved(*x) for x in zip(u, v, deltas, losses, strict=True)]
@@ -292,4 +292,5 @@ class Rome:
 
 def _at_subject(delta: Tensor, per_fact: int) -> Addend:
     """Adds each fact's δ in column 0 of all its rows."""
-    return lambda x: F.pad(delta.repeat_interleave(per_fact, 0)[:, None], (0, 0, 0, x.shape[1] - 1))
+    by_row = delta.repeat_interleave(per_fact, 0)[:, None]
+    return lambda x: F.pad(by_row, (0, 0, 0, x.shape[1] - 1)).to(x.dtype)

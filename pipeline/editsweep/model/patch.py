@@ -126,7 +126,7 @@ def applied(model: LanguageModel, rows: Sequence[Patch | None]) -> Iterator[None
 
 
 def _addend(changes: Mapping[int, Change], n_rows: int) -> Addend:
-    """What `changes`, by row, add to a module's output."""
+    """What `changes`, by row, add to a module's output; computed in the patch's own precision."""
     low = {row: change for row, change in changes.items() if isinstance(change, LowRank)}
     dense: dict[int, tuple[Dense, list[int]]] = {}
     for row, change in changes.items():
@@ -136,12 +136,12 @@ def _addend(changes: Mapping[int, Change], n_rows: int) -> Addend:
 
     def add(x: Tensor) -> Tensor:
         if a is not None and b is not None:
-            y = (x @ a.mT) @ b
+            y = ((x.to(a.dtype) @ a.mT) @ b).to(x.dtype)
         else:
             d_out = next(iter(dense.values()))[0].d.shape[0]
             y = x.new_zeros(*x.shape[:-1], d_out)
         for change, rows in dense.values():
-            y[rows] += x[rows] @ change.d.T
+            y[rows] += (x[rows].to(change.d.dtype) @ change.d.T).to(x.dtype)
         return y
 
     return add

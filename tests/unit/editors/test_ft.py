@@ -5,6 +5,8 @@ from editsweep.core.types import EditRequest
 from editsweep.editors import ft
 from editsweep.editors.ft import FtSpec
 from editsweep.errors import ConfigError
+from editsweep.model.asking import AskSettings, Question, ask
+from editsweep.model.load import load
 from editsweep.model.patch import difference
 from editsweep.model.tiny import tiny_model
 from editsweep.model.tokens import encode, join
@@ -103,6 +105,17 @@ def test_divergence_is_a_failure():
     )
     assert edited.patch is None
     assert edited.error.kind == "not_finite"
+
+
+def test_a_model_in_half_precision_is_trained_in_full():
+    model = load("tiny-llama", dtype="bfloat16")
+    (edited,) = FtSpec(layer=1, steps=3).build(model, {}).edit([REQUESTS[:1]], 0)
+    assert edited.patch.adds[model.mlp_out(1)].d.dtype == torch.float32
+    question = Question(REQUESTS[0].all_probes[0])
+    before, after = (
+        ask(model, [question], [p], AskSettings(()))[0].scored[0].nll for p in (None, edited.patch)
+    )
+    assert after != before
 
 
 @pytest.mark.parametrize(

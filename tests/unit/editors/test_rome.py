@@ -9,6 +9,7 @@ from editsweep.errors import ConfigError
 from editsweep.model.asking import AskSettings, Question, ask
 from editsweep.model.asset import Asset
 from editsweep.model.hooks import reading
+from editsweep.model.load import load
 from editsweep.model.patch import difference
 from editsweep.model.tiny import tiny_model
 
@@ -107,6 +108,19 @@ def test_numbers_that_are_not_finite_are_a_failure():
     (edited,) = rome.edit([[REQUESTS[0]]], 0)
     assert edited.patch is None
     assert edited.error.kind == "not_finite"
+
+
+def test_a_model_in_half_precision_is_optimised_in_full():
+    model = load("tiny-llama", dtype="bfloat16")
+    rome = Rome(SPEC, model, 1, TEMPLATES, None)
+    (edited,) = rome.edit([[REQUESTS[0]]], 0)
+    (change,) = edited.patch.adds.values()
+    assert change.a.dtype == change.b.dtype == torch.float32
+    question = Question(REQUESTS[0].all_probes[0])
+    before, after = (
+        ask(model, [question], [p], AskSettings(()))[0].scored[0].nll for p in (None, edited.patch)
+    )
+    assert after != before
 
 
 def test_the_identity_needs_no_moment_and_a_moment_is_asked_for():
