@@ -10,7 +10,8 @@ from editsweep.model.asset import Asset
 from editsweep.model.generation import sample
 from editsweep.model.language_model import LanguageModel
 
-STARTS = ("The", "Therefore", "Because", "I", "You")
+# A new line first: a word that is the very first token makes some models write code or symbols.
+STARTS = ("\nThe", "\nTherefore", "\nBecause", "\nI", "\nYou")
 LENGTHS = (5, 10)
 TOP_K = 5
 

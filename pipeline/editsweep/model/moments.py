@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from editsweep.core.ids import content_id
 from editsweep.core.types import Corpus
 from editsweep.errors import ConfigError
 from editsweep.model.asset import Asset
@@ -40,7 +41,9 @@ class SecondMoment:
         layer = model.checked_layer(self.layer, self.depth)
         dim = model.weight(model.mlp_out(layer)).shape[1]
         wanted = self.vectors or 10 * dim
-        moment, count, moved = second_moment(model, layer, corpus.texts, wanted)
+        # Neighbours in a source are alike; a part of it must stand for all of it.
+        texts = sorted(corpus.texts, key=content_id)
+        moment, count, moved = second_moment(model, layer, texts, wanted)
         if count < 2 * dim:
             raise ConfigError(
                 f"{self.source!r} holds {count} tokens, too few for a second moment of {dim} "
