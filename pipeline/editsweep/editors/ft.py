@@ -16,7 +16,6 @@ from torch import Tensor
 from editsweep.core.types import EditRequest
 from editsweep.editors.base import Asset, Edited, Editor, Requirement
 from editsweep.errors import ConfigError, EditError
-from editsweep.model.hooks import adding
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.optim import RowAdam
 from editsweep.model.patch import Dense, Patch
@@ -106,7 +105,7 @@ class Ft:
             losses = change.new_zeros(len(live))
             gradient = torch.zeros_like(change)
             for part in parts:
-                loss = part.losses(change, name, len(live), spec.objective)
+                loss = part.losses(change, len(live), spec.objective)
                 losses += loss.detach()
                 gradient += torch.autograd.grad(loss.sum(), change)[0]
             change = change.detach()
@@ -159,12 +158,11 @@ class _Part:
         weight = torch.tensor([1 / size for _, _, size in examples], device=model.device)
         return cls(Tail.of(model, rows, layer), tuple(e for _, e, _ in examples), group, weight)
 
-    def losses(self, change: Tensor, name: str, n_groups: int, objective: str) -> Tensor:
+    def losses(self, change: Tensor, n_groups: int, objective: str) -> Tensor:
         """Each group's loss over these examples [groups], in nats; `change` [groups, out, in]."""
         own = len(self.group) == n_groups and bool((self.group.diff() == 1).all())
         per_row = change if own else change[self.group]
-        with adding(self.tail.model, {name: lambda x: (x.float() @ per_row.mT).to(x.dtype)}):
-            hidden = self.tail.run()
+        hidden = self.tail.run(self.tail.key.float() @ per_row.mT)
         at, token, row = _targets(self.examples, objective)
         logp = log_softmax(self.tail.model, hidden[row, at])
         nll = -logp.gather(1, torch.tensor(token, device=logp.device)[:, None])[:, 0]

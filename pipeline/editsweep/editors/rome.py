@@ -19,7 +19,6 @@ from editsweep.core.types import EditRequest
 from editsweep.editors.base import Asset, Edited, Editor, Requirement
 from editsweep.errors import ConfigError, EditError
 from editsweep.model.contexts import Contexts
-from editsweep.model.hooks import Addend, adding
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.moments import SecondMoment
 from editsweep.model.optim import RowAdam
@@ -100,13 +99,14 @@ class FactRow:
 
 @dataclass(frozen=True)
 class Facts:
-    """E facts of `per_fact` rows each: one a template, then the divergence row.
+    """E facts: `told` has `per_fact` rows a fact, one a template, `alone` its bare subject.
 
-    Column 0 of the tail is the subject's last token. Target `token[i]` is predicted in row `row[i]`
-    at column `at[i]`; `share[i]` is one over the number of targets in that row.
+    Column 0 of both is the subject's last token. Target `token[i]` is predicted in row `row[i]` of
+    `told` at column `at[i]`; `share[i]` is one over the number of targets in that row.
     """
 
-    tail: Tail
+    told: Tail
+    alone: Tail
     per_fact: int
     at: Tensor
     token: Tensor
@@ -116,7 +116,7 @@ class Facts:
     @classmethod
     def of(cls, model: LanguageModel, facts: Sequence[Sequence[FactRow]], layer: int) -> "Facts":
         """One pass over all rows of `facts`."""
-        rows = [row for fact in facts for row in fact]
+        rows = [row for fact in facts for row in fact[:-1]]
         spots = [
             (len(r.row.ids) - len(r.targets) + k - r.row.start, token, i, 1 / len(r.targets))
             for i, r in enumerate(rows)
@@ -125,33 +125,36 @@ class Facts:
         at, token, row, share = (
             torch.tensor(column, device=model.device) for column in zip(*spots, strict=True)
         )
-        tail = Tail.of(model, [r.row for r in rows], layer)
-        return cls(tail, len(facts[0]), at, token, row, share)
+        told = Tail.of(model, [r.row for r in rows], layer)
+        alone = Tail.of(model, [fact[-1].row for fact in facts], layer)
+        return cls(told, alone, len(facts[0]) - 1, at, token, row, share)
 
     def select(self, facts: Tensor) -> "Facts":
         """Some of the facts, in that order."""
         offsets = torch.arange(self.per_fact, device=facts.device)
         rows = (facts[:, None] * self.per_fact + offsets).flatten()
-        new = torch.full((len(self.tail.ids),), -1, device=facts.device)
+        new = torch.full((len(self.told.ids),), -1, device=facts.device)
         new[rows] = torch.arange(len(rows), device=facts.device)
         keep = new[self.row] >= 0
         spots = (self.at[keep], self.token[keep], new[self.row[keep]], self.share[keep])
-        return Facts(self.tail.select(rows), self.per_fact, *spots)
+        return Facts(self.told.select(rows), self.alone.select(facts), self.per_fact, *spots)
 
     def first(self, tensor: Tensor) -> Tensor:
         """[rows, columns, d] at the subject's last token, by fact [facts, per_fact, d]."""
         return tensor[:, 0].reshape(-1, self.per_fact, tensor.shape[-1])
 
-    def nll(self, hidden: Tensor) -> Tensor:
+    def nll(self, delta: Tensor) -> Tensor:
         """Negative log-likelihood of the target, mean over tokens, then templates [facts]."""
-        logp = log_softmax(self.tail.model, hidden[self.row, self.at])
+        hidden = self.told.run(_at_subject(delta.repeat_interleave(self.per_fact, 0), self.told))
+        logp = log_softmax(self.told.model, hidden[self.row, self.at])
         loss = -logp.gather(1, self.token[:, None])[:, 0] * self.share
         by_row = loss.new_zeros(len(hidden)).index_add(0, self.row, loss)
-        return by_row.reshape(-1, self.per_fact)[:, :-1].mean(1)
+        return by_row.reshape(-1, self.per_fact).mean(1)
 
-    def after_subject(self, hidden: Tensor) -> Tensor:
+    def after_subject(self, delta: Tensor) -> Tensor:
         """Log-probabilities after the bare subject [facts, vocabulary]."""
-        return log_softmax(self.tail.model, self.first(hidden)[:, -1])
+        hidden = self.alone.run(_at_subject(delta, self.alone))
+        return log_softmax(self.alone.model, hidden[:, 0])
 
 
 @dataclass(frozen=True)
@@ -215,9 +218,9 @@ class Rome:
     def solve(self, facts: Sequence[Sequence[FactRow]]) -> list[Solved]:
         """Key, value and change of each fact, all in one batch."""
         batch = Facts.of(self.model, facts, self.layer)
-        keys = batch.first(batch.tail.key).float()[:, :-1]
+        keys = batch.first(batch.told.key).float()
         u = self._direction(keys.mean(1))
-        v0 = batch.first(batch.tail.value)[:, 0].float()
+        v0 = batch.first(batch.told.value)[:, 0].float()
         deltas, losses = self._optimise(batch, v0)
         v = deltas / (keys[:, 0] * u).sum(1, keepdim=True)
         return [Solved(*x) for x in zip(u, v, deltas, losses, strict=True)]
@@ -230,17 +233,14 @@ class Rome:
 
     def _optimise(self, facts: Facts, v0: Tensor) -> tuple[Tensor, list[tuple[float, ...]]]:
         """δ [facts, d] for which the model says the target; a finished fact leaves the batch."""
-        spec, name = self.spec, self.model.mlp_out(self.layer)
-        before = facts.after_subject(facts.tail.final)
+        spec, before = self.spec, log_softmax(self.model, facts.alone.final[:, 0])
         deltas = torch.zeros_like(v0)
         losses: list[list[float]] = [[] for _ in v0]
         live, delta = torch.arange(len(v0), device=v0.device), torch.zeros_like(v0)
         adam, size = RowAdam.of(delta, spec.rate), v0.norm(dim=1, keepdim=True)
         for step in range(1, spec.steps + 1):
             delta.requires_grad_()
-            with adding(self.model, {name: _at_subject(delta, facts.per_fact)}):
-                hidden = facts.tail.run()
-            loss = self._loss(facts, hidden, before, delta, size)
+            loss = self._loss(facts, before, delta, size)
             for fact, value in zip(live.tolist(), loss.tolist(), strict=True):
                 losses[fact].append(value)
             going = loss.detach() >= spec.stop
@@ -259,23 +259,22 @@ class Rome:
             delta *= (spec.clamp * size / delta.norm(dim=1, keepdim=True)).clamp(max=1)
         return deltas, [tuple(values) for values in losses]
 
-    def _loss(
-        self, facts: Facts, hidden: Tensor, before: Tensor, delta: Tensor, size: Tensor
-    ) -> Tensor:
+    def _loss(self, facts: Facts, before: Tensor, delta: Tensor, size: Tensor) -> Tensor:
         """The objective of each fact, in nats."""
-        spec, after = self.spec, facts.after_subject(hidden)
+        spec, after = self.spec, facts.after_subject(delta)
         divergence = (after.exp() * (after - before)).sum(1)
         penalty = torch.linalg.vector_norm(delta, dim=1) / size[:, 0] ** 2
-        loss: Tensor = facts.nll(hidden) + spec.divergence * divergence + spec.penalty * penalty
+        loss: Tensor = facts.nll(delta) + spec.divergence * divergence + spec.penalty * penalty
         return loss
 
     def _chunks(self, facts: Mapping[int, Sequence[FactRow]]) -> list[list[int]]:
-        """Facts of like length together, as many as the token budget holds in one batch."""
+        """Facts of like length together, as many as the budget holds, none half padding."""
         width = {i: max(len(r.row.ids) - r.row.start for r in rows) for i, rows in facts.items()}
         chunks: list[list[int]] = []
         for index in sorted(facts, key=lambda i: -width[i]):
             tokens = len(facts[index]) * width[chunks[-1][0]] if chunks else 0
-            if not chunks or (len(chunks[-1]) + 1) * tokens > self.model.training_budget:
+            full = not chunks or (len(chunks[-1]) + 1) * tokens > self.model.training_budget
+            if full or 2 * width[index] <= width[chunks[-1][0]]:
                 chunks.append([])
             chunks[-1].append(index)
         return chunks
@@ -290,7 +289,6 @@ class Rome:
         return Edited(patch, steps, loss)
 
 
-def _at_subject(delta: Tensor, per_fact: int) -> Addend:
-    """Adds each fact's δ in column 0 of all its rows."""
-    by_row = delta.repeat_interleave(per_fact, 0)[:, None]
-    return lambda x: F.pad(by_row, (0, 0, 0, x.shape[1] - 1)).to(x.dtype)
+def _at_subject(delta: Tensor, tail: Tail) -> Tensor:
+    """[rows, columns, d]: each row's δ in column 0."""
+    return F.pad(delta[:, None], (0, 0, 0, tail.ids.shape[1] - 1))

@@ -17,7 +17,9 @@ class Family:
     `blocks` is relative to the causal language model; `attention`, `mlp` and `mlp_out` (the MLP's
     output projection) are relative to one block. `transposed` says that linear weights lie as
     [d_in, d_out], as in GPT-2. `block_returns` says whether a block returns its hidden states bare
-    or as the first of a tuple.
+    or as the first of a tuple. `final_norm` is what the last block's output goes through, relative
+    to the causal language model; `mlp_norm` is a norm of the block through which the MLP's output
+    goes before it is added to the residual stream, "" where there is none.
     """
 
     name: str
@@ -28,16 +30,27 @@ class Family:
     mlp_out: str
     transposed: bool = False
     block_returns: Literal["tensor", "tuple"] = "tensor"
+    final_norm: str = "model.norm"
+    mlp_norm: str = ""
 
 
 FAMILIES = (
     Family(
         name="llama",
-        model_types=("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text"),
+        model_types=("llama", "mistral", "qwen2", "qwen3", "gemma"),
         blocks="model.layers",
         attention="self_attn",
         mlp="mlp",
         mlp_out="mlp.down_proj",
+    ),
+    Family(
+        name="gemma",
+        model_types=("gemma2", "gemma3_text"),
+        blocks="model.layers",
+        attention="self_attn",
+        mlp="mlp",
+        mlp_out="mlp.down_proj",
+        mlp_norm="post_feedforward_layernorm",
     ),
     Family(
         name="gpt2",
@@ -47,6 +60,7 @@ FAMILIES = (
         mlp="mlp",
         mlp_out="mlp.c_proj",
         transposed=True,
+        final_norm="transformer.ln_f",
     ),
     Family(
         name="gpt-neox",
@@ -55,6 +69,7 @@ FAMILIES = (
         attention="attention",
         mlp="mlp",
         mlp_out="mlp.dense_4h_to_h",
+        final_norm="gpt_neox.final_layer_norm",
     ),
     Family(
         name="gpt-j",
@@ -64,6 +79,7 @@ FAMILIES = (
         mlp="mlp",
         mlp_out="mlp.fc_out",
         block_returns="tuple",
+        final_norm="transformer.ln_f",
     ),
 )
 

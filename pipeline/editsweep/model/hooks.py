@@ -47,15 +47,15 @@ def reading(
 
 
 @contextmanager
-def entering(model: LanguageModel, layer: int, hidden: Tensor) -> Iterator[None]:
-    """Within the block, block `layer` takes `hidden` [rows, tokens, d] for its input."""
+def entering(module: nn.Module, hidden: Tensor) -> Iterator[None]:
+    """Within the block, `module` takes `hidden` [rows, tokens, d] for its first input."""
 
     def swap(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if args:
             return (hidden, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": hidden}
 
-    handle = model.blocks[layer].register_forward_pre_hook(swap, with_kwargs=True)
+    handle = module.register_forward_pre_hook(swap, with_kwargs=True)
     try:
         yield
     finally:
@@ -64,14 +64,30 @@ def entering(model: LanguageModel, layer: int, hidden: Tensor) -> Iterator[None]
 
 @contextmanager
 def only_blocks(model: LanguageModel, first: int = 0, stop: int | None = None) -> Iterator[None]:
-    """Within the block, the model is made of blocks first..stop-1 alone."""
+    """Within the block, only blocks first..stop-1 do anything; those before pass their input on.
+
+    They keep their places, because some models look up masks and rotations by a block's index.
+    """
     path, _, name = model.family.blocks.rpartition(".")
     parent, blocks = model.module.get_submodule(path), model.blocks
-    setattr(parent, name, nn.ModuleList(list(blocks)[first:stop]))
+    idle = [_Idle(model.family.block_returns == "tuple")] * first
+    setattr(parent, name, nn.ModuleList([*idle, *list(blocks)[first:stop]]))
     try:
         yield
     finally:
         setattr(parent, name, blocks)
+
+
+class _Idle(nn.Module):
+    """A block that does nothing."""
+
+    def __init__(self, returns_tuple: bool) -> None:
+        super().__init__()
+        self.returns_tuple = returns_tuple
+
+    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+        """What came in, in the form in which this family's blocks return it."""
+        return (hidden_states,) if self.returns_tuple else hidden_states
 
 
 def _hidden(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:

@@ -1,9 +1,9 @@
 """The part of the model that an edit can change, for fixed rows; the rest is computed once.
 
-Nothing left of a row's first changing position, and nothing below the first edited block, depends
-on the edit. `Tail.of` runs the whole rows once and keeps, for each row, the keys and values of its
-fixed positions and the hidden states that enter the first edited block at the others; `run` then
-runs only later blocks on later positions, as often as an optimiser likes. The result is exact.
+Nothing left of a row's first changing position, and nothing up to the output of the edited
+projection, depends on the edit. `Tail.of` runs the whole rows once and keeps, for each row, the keys
+and values of its fixed positions and the edited block's output at the others; `run` adds a change to
+that and runs only later blocks on later positions, as often as an optimiser likes. It is exact.
 """
 
 from collections.abc import Sequence
@@ -31,67 +31,83 @@ class TailRow:
 class Tail:
     """R rows: P fixed positions (left-padded), then S positions that may change (right-padded).
 
-    `hidden`, `keys` and `values` are those of the unedited model: `hidden` [R, S, d] enters block
-    `first`; `key` [R, S, d_mlp] and `value` [R, S, d] are input and output of that block's MLP
-    output projection; `final` [R, S, d] comes out of the last norm.
+    All of it is the unedited model's: `key` [R, S, d_mlp] and `value` [R, S, d] are input and
+    output of the MLP output projection of block `layer`, `output` [R, S, d] is what that block
+    returns, `final` [R, S, d] comes out of the last norm. `past` has the later blocks only.
     """
 
     model: LanguageModel
-    first: int
+    layer: int
     ids: Tensor
     positions: Tensor
     sees: Tensor
     past: tuple[tuple[Tensor, Tensor], ...]
-    hidden: Tensor
+    output: Tensor
     key: Tensor
     value: Tensor
     final: Tensor
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: LanguageModel, rows: Sequence[TailRow], first: int) -> "Tail":
-        """One pass over `rows`; `first` is the lowest block that an edit may touch."""
+    def of(cls, model: LanguageModel, rows: Sequence[TailRow], layer: int) -> "Tail":
+        """One pass over `rows`, for edits of the MLP output projection of block `layer`."""
         fixed = max(row.start for row in rows)
         ids, positions, sees = (t.to(model.device) for t in _aligned(rows, fixed, model))
         cache: Any = DynamicCache()
         seen: dict[str, Tensor] = {}
-        block = f"{model.family.blocks}.{first}"
+        block = f"{model.family.blocks}.{layer}"
         with (
-            reading(model, block, lambda x, _: seen.__setitem__("hidden", x)),
-            reading(model, model.mlp_out(first), lambda x, y: seen.update(key=x, value=y)),
+            reading(model, block, lambda _, y: seen.__setitem__("output", _bare(y))),
+            reading(model, model.mlp_out(layer), lambda x, y: seen.update(key=x, value=y)),
         ):
             seen["final"] = final_hidden(
                 model, ids, positions, sees, past_key_values=cache, use_cache=True
             )
         late = {name: tensor[:, fixed:].contiguous() for name, tensor in seen.items()}
         past = tuple(
-            (layer.keys[:, :, :fixed].contiguous(), layer.values[:, :, :fixed].contiguous())
-            for layer in cache.layers[first:]
+            (kept.keys[:, :, :fixed].contiguous(), kept.values[:, :, :fixed].contiguous())
+            for kept in cache.layers[layer + 1 :]
         )
         return cls(
-            model, first, ids[:, fixed:], positions[:, fixed:], sees[:, :, fixed:], past, **late
+            model, layer, ids[:, fixed:], positions[:, fixed:], sees[:, :, fixed:], past, **late
         )
 
     def select(self, rows: Tensor) -> "Tail":
         """The same for some rows only; `rows` holds their indices."""
         past = tuple((keys[rows], values[rows]) for keys, values in self.past)
-        names = ("ids", "positions", "sees", "hidden", "key", "value", "final")
-        return Tail(self.model, self.first, past=past, **{n: getattr(self, n)[rows] for n in names})
+        names = ("ids", "positions", "sees", "output", "key", "value", "final")
+        return Tail(self.model, self.layer, past=past, **{n: getattr(self, n)[rows] for n in names})
 
-    def run(self) -> Tensor:
-        """Final hidden states [R, S, d] with whatever hooks are in place; gradients flow."""
+    def run(self, change: Tensor) -> Tensor:
+        """Final hidden states [R, S, d] when the edited projection gives `value` + `change`.
+
+        `change` [R, S, d]; gradients flow.
+        """
+        model, later = self.model, self.layer + 1
         cache = DynamicCache()
-        for layer, (keys, values) in enumerate(self.past, start=self.first):
+        for layer, (keys, values) in enumerate(self.past, start=later):
             cache.update(keys, values, layer)
-        with only_blocks(self.model, self.first), entering(self.model, 0, self.hidden):
+        norm = model.module.get_submodule(model.family.final_norm)
+        entrance = model.blocks[later] if later < model.depth else norm
+        output = self._output(change)
+        with only_blocks(model, later), entering(entrance, output):
             return final_hidden(
-                self.model,
-                self.ids,
-                self.positions,
-                self.sees,
-                past_key_values=cache,
-                use_cache=True,
+                model, self.ids, self.positions, self.sees, past_key_values=cache, use_cache=True
             )
+
+    def _output(self, change: Tensor) -> Tensor:
+        """What the edited block returns."""
+        change = change.to(self.output.dtype)
+        if not self.model.family.mlp_norm:
+            return self.output + change
+        norm = self.model.blocks[self.layer].get_submodule(self.model.family.mlp_norm)
+        edited: Tensor = self.output + norm(self.value + change) - norm(self.value)
+        return edited
+
+
+def _bare(output: Any) -> Tensor:
+    hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    return hidden
 
 
 def _aligned(rows: Sequence[TailRow], fixed: int, model: LanguageModel) -> tuple[Tensor, ...]:
