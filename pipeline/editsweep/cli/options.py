@@ -14,6 +14,9 @@ Settings = Annotated[
 Limit = Annotated[
     int | None, typer.Option(min=1, help="Take at most so many records of each dataset.")
 ]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave bad records out, and say how many there are.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TrackingUri = Annotated[
     str | None,

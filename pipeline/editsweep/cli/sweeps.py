@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from editsweep.cli.options import Json, Limit, Settings, SweepFile, TrackingUri
+from editsweep.cli.options import Json, Limit, Settings, SkipBad, SweepFile, TrackingUri
 from editsweep.cli.show import as_json, as_table, console
 
 OUT = Path("runs")
@@ -20,14 +20,18 @@ class Executor(StrEnum):
 
 
 def plan(
-    sweep: SweepFile, settings: Settings = None, limit: Limit = None, json: Json = False
+    sweep: SweepFile,
+    settings: Settings = None,
+    limit: Limit = None,
+    skip_bad: SkipBad = False,
+    json: Json = False,
 ) -> None:
     """Say what a sweep would do: cells, units, what has to be made first. Runs nothing."""
     from editsweep.run.plan import make_plan
     from editsweep.run.resolve import resolve
     from editsweep.run.sweep import load_sweep
 
-    made = make_plan(resolve(load_sweep(sweep, settings or (), limit)))
+    made = make_plan(resolve(load_sweep(sweep, settings or (), limit, skip_bad)))
     if json:
         as_json(made.to_json())
         return
@@ -53,6 +57,8 @@ def plan(
         f"{len(made.cells)} cells, {len(made.units)} units, {edits} edits; first "
         f"{len(made.assets)} assets and the unedited model's answers in {len(made.bases)} slices"
     )
+    for line in made.left_out:
+        console.print(line, markup=False)
 
 
 def run(
@@ -70,6 +76,7 @@ def run(
     ] = None,
     settings: Settings = None,
     limit: Limit = None,
+    skip_bad: SkipBad = False,
     record: Annotated[bool, typer.Option(help="Record the results in MLflow.")] = True,
     tracking_uri: TrackingUri = None,
 ) -> None:
@@ -82,7 +89,7 @@ def run(
     from editsweep.run.progress import shown
     from editsweep.run.sweep import load_sweep
 
-    checked = load_sweep(sweep, settings or (), limit)
+    checked = load_sweep(sweep, settings or (), limit, skip_bad)
     options = RunOptions(
         executor=executor.value,
         workers=workers,

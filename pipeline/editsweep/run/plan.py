@@ -96,6 +96,19 @@ class Plan:
         cell = self.cells[unit.cell_id]
         return cell.regime.groups(cell.records.data.requests[unit.start : unit.stop])
 
+    @property
+    def left_out(self) -> list[str]:
+        """A line for each dataset with bad records, which `skip_bad` leaves out: how many of what."""
+        datasets = {id(cell.records.data): cell.records.data for cell in self.cells.values()}
+        counts = {data.name: Counter(f.kind for f in data.faults) for data in datasets.values()}
+        return [
+            f"{name}: {kinds.total()} bad records are left out ("
+            + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+            + ")"
+            for name, kinds in counts.items()
+            if kinds
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """The plan as `plan.json` keeps it."""
         return {
@@ -323,4 +336,5 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         "regime": str(cell.regime),
         "seed": cell.seed,
         "edits": len(data.requests),
+        "left_out": len(data.faults),
     }

@@ -3,6 +3,7 @@
 Hyperparameters are checked later, by `resolve`, against the editor's own dataclass.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -124,8 +125,12 @@ class Sweep(_Strict):
         return safe_name("sweep name", value)
 
 
-def load_sweep(path: Path, settings: Iterable[str] = (), limit: int | None = None) -> Sweep:
-    """The sweep in the file at `path`, with `key=value` settings and a limit laid over it.
+def load_sweep(
+    path: Path, settings: Iterable[str] = (), limit: int | None = None, skip_bad: bool = False
+) -> Sweep:
+    """The sweep in the file at `path`, with `key=value` settings laid over it.
+
+    `limit` and `skip_bad` are laid over every dataset.
 
     Raises:
         ConfigError: the file cannot be read, or does not fit the schema; all faults at once.
@@ -136,11 +141,15 @@ def load_sweep(path: Path, settings: Iterable[str] = (), limit: int | None = Non
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    return parse_sweep(text, settings, limit, where=str(path))
+    return parse_sweep(text, settings, limit, skip_bad, where=str(path))
 
 
 def parse_sweep(
-    text: str, settings: Iterable[str] = (), limit: int | None = None, where: str = "sweep"
+    text: str,
+    settings: Iterable[str] = (),
+    limit: int | None = None,
+    skip_bad: bool = False,
+    where: str = "sweep",
 ) -> Sweep:
     """The sweep in a YAML `text`; `where` leads the messages.
 
@@ -152,9 +161,10 @@ def parse_sweep(
         raise ConfigError(f"{where}: a sweep is a mapping with `name`, `models`, `editors`, ...")
     for setting in settings:
         raw = override(raw, setting)
-    if limit is not None:
-        for index in range(len(raw.get("datasets") or ())):
-            raw = override(raw, f"datasets[{index}].limit={limit}")
+    for_all = [] if limit is None else [f"limit={limit}"]
+    for_all += ["skip_bad=true"] if skip_bad else []
+    for index, value in itertools.product(range(len(raw.get("datasets") or ())), for_all):
+        raw = override(raw, f"datasets[{index}].{value}")
     try:
         return Sweep.model_validate(raw)
     except ValidationError as error:
