@@ -233,7 +233,9 @@ class Rome:
 
     def _optimise(self, facts: Facts, v0: Tensor) -> tuple[Tensor, list[tuple[float, ...]]]:
         """δ [facts, d] for which the model says the target; a finished fact leaves the batch."""
-        spec, before = self.spec, log_softmax(self.model, facts.alone.final[:, 0])
+        spec = self.spec
+        with torch.no_grad():
+            before = facts.after_subject(torch.zeros_like(v0))
         deltas = torch.zeros_like(v0)
         losses: list[list[float]] = [[] for _ in v0]
         live, delta = torch.arange(len(v0), device=v0.device), torch.zeros_like(v0)

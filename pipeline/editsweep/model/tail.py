@@ -33,7 +33,7 @@ class Tail:
 
     All of it is the unedited model's: `key` [R, S, d_mlp] and `value` [R, S, d] are input and
     output of the MLP output projection of block `layer`, `output` [R, S, d] is what that block
-    returns, `final` [R, S, d] comes out of the last norm. `past` has the later blocks only.
+    returns. `past` has keys and values of the later blocks at the fixed positions, if there are any.
     """
 
     model: LanguageModel
@@ -45,7 +45,6 @@ class Tail:
     output: Tensor
     key: Tensor
     value: Tensor
-    final: Tensor
 
     @classmethod
     @torch.no_grad()
@@ -55,27 +54,24 @@ class Tail:
         ids, positions, sees = (t.to(model.device) for t in _aligned(rows, fixed, model))
         cache: Any = DynamicCache()
         seen: dict[str, Tensor] = {}
+        if fixed:
+            early = (ids[:, :fixed], positions[:, :fixed], sees[:, :, :fixed, :fixed])
+            final_hidden(model, *early, past_key_values=cache, use_cache=True)
+        late = (ids[:, fixed:], positions[:, fixed:], sees[:, :, fixed:])
         block = f"{model.family.blocks}.{layer}"
         with (
             reading(model, block, lambda _, y: seen.__setitem__("output", _bare(y))),
             reading(model, model.mlp_out(layer), lambda x, y: seen.update(key=x, value=y)),
+            only_blocks(model, stop=layer + 1),
         ):
-            seen["final"] = final_hidden(
-                model, ids, positions, sees, past_key_values=cache, use_cache=True
-            )
-        late = {name: tensor[:, fixed:].contiguous() for name, tensor in seen.items()}
-        past = tuple(
-            (kept.keys[:, :, :fixed].contiguous(), kept.values[:, :, :fixed].contiguous())
-            for kept in cache.layers[layer + 1 :]
-        )
-        return cls(
-            model, layer, ids[:, fixed:], positions[:, fixed:], sees[:, :, fixed:], past, **late
-        )
+            final_hidden(model, *late, past_key_values=cache, use_cache=True)
+        past = tuple((kept.keys, kept.values) for kept in cache.layers[layer + 1 :])
+        return cls(model, layer, *late, past, **seen)
 
     def select(self, rows: Tensor) -> "Tail":
         """The same for some rows only; `rows` holds their indices."""
         past = tuple((keys[rows], values[rows]) for keys, values in self.past)
-        names = ("ids", "positions", "sees", "output", "key", "value", "final")
+        names = ("ids", "positions", "sees", "output", "key", "value")
         return Tail(self.model, self.layer, past=past, **{n: getattr(self, n)[rows] for n in names})
 
     def run(self, change: Tensor) -> Tensor:
