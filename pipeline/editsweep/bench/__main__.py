@@ -43,8 +43,8 @@ def main() -> None:
     """Run it; `--help` says how much."""
     parser = argparse.ArgumentParser(prog="python -m editsweep.bench", description=__doc__)
     parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--edits", type=int, default=16, help="edits for the engine")
-    parser.add_argument("--plain-edits", type=int, default=3, help="of these, for the plain loop")
+    parser.add_argument("--edits", type=int, default=10, help="edits for the engine")
+    parser.add_argument("--plain-edits", type=int, default=2, help="of these, for the plain loop")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", nargs="*", choices=CONTESTS, default=list(CONTESTS))
     options = parser.parse_args()
