@@ -35,7 +35,8 @@ DEPTH = 1 / 6
 class RomeSpec:
     """Hyperparameters; the defaults are those with which the field runs Llama-type models.
 
-    `layer` None is a sixth of the depth. `moment` names the text that C is taken from, or `identity`.
+    `layer` None is a sixth of the depth. `moment` names the text that C is taken from
+    (a dataset's split, or a file of ours or of plain text, `.txt`), or is `identity`.
     `ridge` times the mean of C's diagonal is added to it. `clamp` bounds ‖δ‖/‖v₀‖.
     """
 

@@ -49,7 +49,7 @@ class Tail:
     @classmethod
     @torch.no_grad()
     def of(cls, model: LanguageModel, rows: Sequence[TailRow], layer: int) -> "Tail":
-        """One pass over `rows`, for edits of the MLP output projection of block `layer`."""
+        """Read `rows` once, for edits of the MLP output projection of block `layer`."""
         fixed = max(row.start for row in rows)
         ids, positions, sees = (t.to(model.device) for t in _aligned(rows, fixed, model))
         cache: Any = DynamicCache()

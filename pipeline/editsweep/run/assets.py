@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from editsweep.core.types import Corpus
-from editsweep.data.texts import statements
 from editsweep.errors import DataError
 from editsweep.model.asset import Asset
 from editsweep.model.cache import file_sha256, publish
@@ -81,10 +80,10 @@ def find_asset(cache: Path, key: str) -> Asset | None:
 def _corpus(recipe: Recipe) -> Corpus:
     if recipe.source is None:
         return Corpus()
-    data = recipe.source.load()
-    if data.digest != recipe.digest:
+    corpus, digest = recipe.source.corpus()
+    if digest != recipe.digest:
         raise DataError(
             f"{recipe.source.name}:{recipe.source.split} holds other records here than where the "
             "sweep was planned: install the same data on every machine"
         )
-    return Corpus(data.requests, tuple(statements(data.requests)))
+    return corpus

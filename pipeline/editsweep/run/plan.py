@@ -228,7 +228,7 @@ def recipes_of(
         source = None if need.source is None else Source.of(need.source, home)
         digest = None
         if source is not None:
-            digest = (digests or {}).get(source) or source.load().digest
+            digest = (digests or {}).get(source) or source.corpus()[1]
         kind = f"{type(need).__module__}:{type(need).__qualname__}"
         weights = [model.entry.name, model.entry.revision, model.entry.dtype]
         key = content_id([kind, plain(need), digest, weights, __version__])

@@ -9,10 +9,12 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from editsweep.core.ids import content_id
 from editsweep.core.names import unknown
-from editsweep.core.types import only_axes
+from editsweep.core.types import Corpus, only_axes
 from editsweep.data import registry
 from editsweep.data.dataset import Dataset
+from editsweep.data.texts import read_texts, statements
 from editsweep.editors import EDITORS
 from editsweep.editors.base import EditorSpec
 from editsweep.errors import ConfigError
@@ -79,6 +81,19 @@ class Source:
         path = None if self.path is None else Path(self.path)
         return registry.load(self.name, self.split, limit, path, self.skip_bad)
 
+    def corpus(self) -> tuple[Corpus, str]:
+        """What is made from it, and the hash of that: records and texts, or a text file's lines.
+
+        Raises:
+            ConfigError: there is no such dataset or split.
+            DataError: the data are missing or bad.
+        """
+        if self.name.endswith(".txt"):
+            texts = read_texts(Path(self.name))
+            return Corpus(texts=texts), content_id(list(texts))
+        data = self.load()
+        return Corpus(data.requests, tuple(statements(data.requests))), data.digest
+
 
 @dataclass(frozen=True)
 class Records:
@@ -118,9 +133,7 @@ def resolve(sweep: Sweep) -> Resolved:
         _records(choice, sweep.metrics.axes, f"datasets[{index}]")
         for index, choice in enumerate(sweep.datasets)
     )
-    digests = {
-        source: source.load().digest for source in dict.fromkeys(_sources(editors, datasets))
-    }
+    digests = {source: source.corpus()[1] for source in dict.fromkeys(_sources(editors, datasets))}
     return Resolved(sweep, models, editors, datasets, digests)
 
 
