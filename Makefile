@@ -60,6 +60,7 @@ ci: check smoke test  ## All of the above, as CI does
 
 bench: setup  ## Measure edits per second against the plain loop (20 minutes)
 	$(BIN)/python -m editsweep.bench
+	$(BIN)/python -m editsweep.bench.training
 
 clean:  ## Remove .venv and caches; results in runs/ stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

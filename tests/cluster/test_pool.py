@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from editsweep.errors import ConfigError, WorkerError
+from editsweep.run.cluster import SHORT_TEMP, cluster_machine
 from editsweep.run.drive import RunOptions, run_sweep
 from editsweep.run.layout import cores
-from editsweep.run.pool import SHORT_TEMP, cluster_machine
 from editsweep.run.progress import Silent
 from editsweep.run.sweep import parse_sweep
 from editsweep.store.store import SweepStore

@@ -108,7 +108,7 @@ def command(*args: str) -> tuple[int, str]:
     ("floors", "others"),
     [
         (("core", "data", "metrics", "store"), "pyarrow"),
-        (("model", "editors"), "torch transformers"),
+        (("model", "learn", "editors"), "torch transformers"),
         (("report",), "polars scipy.stats statsmodels.api matplotlib rich.style"),
         (("run", "cli"), "polars scipy.stats statsmodels.api torch transformers typer rich.style"),
     ],
@@ -126,13 +126,14 @@ def test_results_are_read_without_heavy_libraries(floor):
 
 
 def test_the_engine_needs_no_cluster_and_no_tracker():
-    names = [*modules("editsweep.model"), *modules("editsweep.editors")]
+    floors = ("model", "learn", "editors")
+    names = [name for floor in floors for name in modules(f"editsweep.{floor}")]
     loaded = json.loads(python(LOADED, *names))
     assert "torch" in loaded
     assert {"mlflow", "pandas", "polars", "pydantic", "ray", "typer"}.isdisjoint(loaded)
 
 
-@pytest.mark.parametrize("name", [(), ("report",), ("plan",), ("run",), ("status",)])
+@pytest.mark.parametrize("name", [(), ("report",), ("plan",), ("run",), ("status",), ("train",)])
 def test_help_needs_nothing_heavy(name):
     code, shown = command(*name, "--help")
     assert (code, "Usage" in shown) == (0, True)
@@ -209,6 +210,7 @@ def test_the_wheel_carries_types_data_and_licences(wheel):
     assert {
         "editsweep/py.typed",
         "editsweep/_sweeps/demo.yaml",
+        "editsweep/_train/mend-world.yaml",
         f"{info}/licenses/LICENSE",
         f"{info}/licenses/NOTICE",
     } <= names

@@ -8,6 +8,7 @@ import argparse
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -18,15 +19,22 @@ from editsweep.bench import plain
 from editsweep.core.types import Corpus, EditRequest
 from editsweep.data.registry import load as load_data
 from editsweep.data.texts import statements
-from editsweep.editors.base import Editor, EditorSpec
+from editsweep.editors.base import Asset, Editor, EditorSpec
+from editsweep.editors.enn import EnnSpec
 from editsweep.editors.ft import FtSpec
 from editsweep.editors.ike import IkeSpec
+from editsweep.editors.ke import KeSpec
+from editsweep.editors.malmen import MalmenSpec
+from editsweep.editors.mend import MendSpec
 from editsweep.editors.none import NoneSpec
 from editsweep.editors.rome import Rome, RomeSpec
+from editsweep.learn.network import make_network
 from editsweep.model.asking import AskSettings
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.load import load
 from editsweep.run.evaluate import UnitIds, ask_base, evaluate
+
+LearnedSpec = KeSpec | MendSpec | MalmenSpec | EnnSpec
 
 SILENT = AskSettings(generate=())  # the plain loop does not let the model speak either
 
@@ -105,6 +113,22 @@ def rome_contest(model: LanguageModel, rows_at_once: int) -> Contest:
     return Contest(rome, edit)
 
 
+def learned_contest(model: LanguageModel, spec: LearnedSpec) -> Contest:
+    """An untrained network, which costs what a trained one does, then asking."""
+    network = make_network(spec.network, model, seed=0)
+    editor = spec.build(model, {"network": Asset(network.state_dict())})
+
+    def edit(request: EditRequest) -> None:
+        (edited,) = editor.edit([[request]], 0)
+        assert edited.patch
+        with ExitStack() as held:
+            for name, change in edited.patch.adds.items():
+                held.enter_context(plain.written(model.weight(name), change.delta()))
+            plain.ask(model, request)
+
+    return Contest(editor, edit)
+
+
 def ike_contest(model: LanguageModel) -> Contest:
     """Demonstrations in front of every prompt."""
     ike = built(IkeSpec(), model)
@@ -122,6 +146,10 @@ CONTESTS: Mapping[str, Callable[[LanguageModel], Contest]] = {
     "rome": lambda model: rome_contest(model, 1),
     "rome, rows batched": lambda model: rome_contest(model, 10**6),
     "ike": ike_contest,
+    "ke": lambda model: learned_contest(model, KeSpec()),
+    "mend": lambda model: learned_contest(model, MendSpec()),
+    "malmen": lambda model: learned_contest(model, MalmenSpec()),
+    "enn": lambda model: learned_contest(model, EnnSpec()),
 }
 
 

@@ -25,13 +25,14 @@ def edit(
     """Edit one fact and print what the model says before and after."""
     from editsweep.model.catalogue import resolve
     from editsweep.model.load import load
-    from editsweep.run.one_edit import at_hand, edit_once, parse_prompt
+    from editsweep.run.one_edit import at_hand, check_trained, edit_once, parse_prompt
     from editsweep.run.resolve import ModelUse, make_spec
 
     parse_prompt(prompt)
     params = dict(_setting(text) for text in settings or ())
     use = ModelUse(resolve(model))
     spec, swapped = at_hand(make_spec(editor, params, editor), use)
+    check_trained(editor, spec, use)
     if swapped and not json:
         console.print(
             f"{editor}: the second moment of {model} has not been measured yet, so the identity "

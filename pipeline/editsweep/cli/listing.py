@@ -80,6 +80,7 @@ def editors(json: Json = False) -> None:
     """Every editor with its regimes and hyperparameters."""
     from editsweep.editors import EDITORS
     from editsweep.errors import EditSweepError
+    from editsweep.run.resolve import usual
 
     rows: list[dict[str, Any]] = []
     for name in EDITORS.names():
@@ -88,7 +89,7 @@ def editors(json: Json = False) -> None:
         except (ImportError, EditSweepError) as error:
             rows.append({"name": name, "error": str(error)})
             continue
-        defaults = {f.name: None if f.default is MISSING else f.default for f in fields(spec)}
+        defaults = {k: None if v is MISSING else v for k, v in usual(spec).items()}
         summary = (spec.__doc__ or "").strip().splitlines()[0]
         rows.append(
             {

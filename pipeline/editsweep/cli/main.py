@@ -8,7 +8,7 @@ import sys
 import typer
 
 from editsweep import __version__
-from editsweep.cli import doctor, edit, listing, results, sweeps
+from editsweep.cli import doctor, edit, listing, results, sweeps, train
 from editsweep.errors import ConfigError, DataError, EditSweepError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 75
@@ -23,6 +23,7 @@ app = typer.Typer(
 for command in (
     sweeps.plan,
     sweeps.run,
+    train.train,
     results.status,
     results.report,
     results.record,
@@ -69,6 +70,8 @@ _EXTRAS = {
     "huggingface_hub": "engine",
     "ray": "ray",
     "mlflow": "mlflow",
+    "pandas": "ray",
+    "fsspec": "ray",
     "polars": "report",
     "jinja2": "report",
     "matplotlib": "report",

@@ -1,9 +1,20 @@
 """Options that several commands share."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+OUT = Path("runs")
+
+
+class Executor(StrEnum):
+    """Where the work is done."""
+
+    ray = "ray"
+    inline = "inline"
+
 
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="The sweep file (YAML).")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, e.g. runs/demo.")]
@@ -16,6 +27,11 @@ Limit = Annotated[
 ]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave bad records out, and say how many there are.")
+]
+Workers = Annotated[int | None, typer.Option(help="Worker processes; chosen if not given.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of each worker.")]
+Address = Annotated[
+    str | None, typer.Option(help="A running Ray cluster; one of our own if not given.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TrackingUri = Annotated[

@@ -1,22 +1,24 @@
 """`plan` and `run`."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from editsweep.cli.options import Json, Limit, Settings, SkipBad, SweepFile, TrackingUri
+from editsweep.cli.options import (
+    OUT,
+    Address,
+    Executor,
+    Json,
+    Limit,
+    Settings,
+    SkipBad,
+    SweepFile,
+    Threads,
+    TrackingUri,
+    Workers,
+)
 from editsweep.cli.show import as_json, as_table, console
-
-OUT = Path("runs")
-
-
-class Executor(StrEnum):
-    """Where units run."""
-
-    ray = "ray"
-    inline = "inline"
 
 
 def plan(
@@ -30,6 +32,7 @@ def plan(
     from editsweep.run.plan import make_plan
     from editsweep.run.resolve import resolve
     from editsweep.run.sweep import load_sweep
+    from editsweep.run.untrained import trained_first
 
     made = make_plan(resolve(load_sweep(sweep, settings or (), limit, skip_bad)))
     if json:
@@ -57,8 +60,8 @@ def plan(
         f"{len(made.cells)} cells, {len(made.units)} units, {edits} edits; first "
         f"{len(made.assets)} assets and the unedited model's answers in {len(made.bases)} slices"
     )
-    for line in made.left_out:
-        console.print(line, markup=False)
+    for line in (*made.left_out, *trained_first(made)):
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def run(
@@ -67,13 +70,9 @@ def run(
     executor: Annotated[
         Executor, typer.Option(help="ray: several workers; inline: this process.")
     ] = Executor.ray,
-    workers: Annotated[
-        int | None, typer.Option(help="Worker processes; chosen if not given.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of each worker.")] = None,
-    address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster; one of our own if not given.")
-    ] = None,
+    workers: Workers = None,
+    threads: Threads = None,
+    address: Address = None,
     settings: Settings = None,
     limit: Limit = None,
     skip_bad: SkipBad = False,

@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from editsweep.errors import ConfigError
 
@@ -25,3 +26,34 @@ def safe_name(kind: str, name: str) -> str:
             "not starting with '.' or '-'"
         )
     return name
+
+
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"training": {"steps": 5}}` as `{"training.steps": 5}`, at any depth."""
+    return dict(_leaves(values))
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The reverse of `flat`; a mapping and dotted keys of the same name are laid together.
+
+    Raises:
+        ConfigError: a value stands twice.
+    """
+    made: dict[str, Any] = {}
+    for key, value in _leaves(values):
+        *above, last = key.split(".")
+        holder: Any = made
+        for step in above:
+            holder = holder.setdefault(step, {}) if isinstance(holder, dict) else None
+        if not isinstance(holder, dict) or last in holder:
+            raise ConfigError(f"{key!r} has a value more than once; keep one")
+        holder[last] = value
+    return made
+
+
+def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from ((f"{key}.{inner}", found) for inner, found in _leaves(value))
+        else:
+            yield key, value

@@ -10,5 +10,9 @@ EDITORS = Registry(
         "ft": "editsweep.editors.ft:FtSpec",
         "rome": "editsweep.editors.rome:RomeSpec",
         "ike": "editsweep.editors.ike:IkeSpec",
+        "ke": "editsweep.editors.ke:KeSpec",
+        "mend": "editsweep.editors.mend:MendSpec",
+        "malmen": "editsweep.editors.malmen:MalmenSpec",
+        "enn": "editsweep.editors.enn:EnnSpec",
     },
 )

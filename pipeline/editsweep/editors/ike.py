@@ -9,6 +9,7 @@ nearest demonstration last, and then the edit's own copy. No weight changes.
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -96,7 +97,7 @@ class DemonstrationIndex:
     size: int
     encoder: str = ENCODER_REVISION
 
-    def make(self, model: LanguageModel, corpus: Corpus) -> Asset:
+    def make(self, model: LanguageModel, corpus: Corpus, work: Path | None = None) -> Asset:
         """Make it; the language model has no part in it but for its device."""
         records = [r for request in corpus.requests if (r := _record(request))][: self.size]
         encoder = load_encoder(model.device)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -30,5 +31,9 @@ class Requirement(Protocol):
     def source(self) -> str | None:
         """The data it reads."""
 
-    def make(self, model: LanguageModel, corpus: Corpus) -> Asset:
-        """Make it from the records and texts of `source` (an empty corpus when that is None)."""
+    def make(self, model: LanguageModel, corpus: Corpus, work: Path | None = None) -> Asset:
+        """Make it from the records and texts of `source` (an empty corpus when that is None).
+
+        `work` is a folder of its own for what it needs to go on after a crash; it may not be there
+        yet, and is removed once the asset is kept. None: nothing is kept, and it starts anew.
+        """

@@ -4,6 +4,7 @@ ROME averages the subject's key over such contexts (arXiv 2202.05262, eq. 3).
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from editsweep.core.types import Corpus
 from editsweep.model.asset import Asset
@@ -24,7 +25,7 @@ class Contexts:
     seed: int = 0
     source: None = None
 
-    def make(self, model: LanguageModel, corpus: Corpus) -> Asset:
+    def make(self, model: LanguageModel, corpus: Corpus, work: Path | None = None) -> Asset:
         """Meta `templates`: each is "text. {}"; the bare "{}" is not among them."""
         half = self.count - self.count // 2
         drawn = []

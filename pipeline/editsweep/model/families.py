@@ -14,8 +14,8 @@ from editsweep.errors import ModelError
 class Family:
     """The names of the modules that editors touch.
 
-    `blocks` is relative to the causal language model; `attention`, `mlp` and `mlp_out` (the MLP's
-    output projection) are relative to one block. `transposed` says that linear weights lie as
+    `blocks` is relative to the causal language model; `attention`, `mlp`, `mlp_in` (the MLP's input
+    projections) and `mlp_out` (its output projection) are relative to one block. `transposed` says that linear weights lie as
     [d_in, d_out], as in GPT-2. `block_returns` says whether a block returns its hidden states bare
     or as the first of a tuple. `final_norm` is what the last block's output goes through, relative
     to the causal language model; `mlp_norm` is a norm of the block through which the MLP's output
@@ -27,6 +27,7 @@ class Family:
     blocks: str
     attention: str
     mlp: str
+    mlp_in: tuple[str, ...]
     mlp_out: str
     transposed: bool = False
     block_returns: Literal["tensor", "tuple"] = "tensor"
@@ -41,6 +42,7 @@ FAMILIES = (
         blocks="model.layers",
         attention="self_attn",
         mlp="mlp",
+        mlp_in=("mlp.gate_proj", "mlp.up_proj"),
         mlp_out="mlp.down_proj",
     ),
     Family(
@@ -49,6 +51,7 @@ FAMILIES = (
         blocks="model.layers",
         attention="self_attn",
         mlp="mlp",
+        mlp_in=("mlp.gate_proj", "mlp.up_proj"),
         mlp_out="mlp.down_proj",
         mlp_norm="post_feedforward_layernorm",
     ),
@@ -58,6 +61,7 @@ FAMILIES = (
         blocks="transformer.h",
         attention="attn",
         mlp="mlp",
+        mlp_in=("mlp.c_fc",),
         mlp_out="mlp.c_proj",
         transposed=True,
         final_norm="transformer.ln_f",
@@ -68,6 +72,7 @@ FAMILIES = (
         blocks="gpt_neox.layers",
         attention="attention",
         mlp="mlp",
+        mlp_in=("mlp.dense_h_to_4h",),
         mlp_out="mlp.dense_4h_to_h",
         final_norm="gpt_neox.final_layer_norm",
     ),
@@ -77,6 +82,7 @@ FAMILIES = (
         blocks="transformer.h",
         attention="attn",
         mlp="mlp",
+        mlp_in=("mlp.fc_in",),
         mlp_out="mlp.fc_out",
         block_returns="tuple",
         final_norm="transformer.ln_f",

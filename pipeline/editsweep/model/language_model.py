@@ -57,6 +57,12 @@ class LanguageModel:
         """Name of the MLP's output projection of one block, e.g. `model.layers.5.mlp.down_proj`."""
         return f"{self.family.blocks}.{layer}.{self.family.mlp_out}"
 
+    def mlp_matrices(self, layer: int) -> tuple[str, ...]:
+        """Names of all linear modules of one block's MLP, the output projection last."""
+        family = self.family
+        parts = (*family.mlp_in, family.mlp_out)
+        return tuple(f"{family.blocks}.{layer}.{part}" for part in parts)
+
     def checked_layer(self, layer: int | None, fraction: float) -> int:
         """`layer`, or where it is None the block at `fraction` of the depth.
 

@@ -7,6 +7,7 @@ measured and kept with it.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class SecondMoment:
     depth: float = 0.0
     vectors: int = 0
 
-    def make(self, model: LanguageModel, corpus: Corpus) -> Asset:
+    def make(self, model: LanguageModel, corpus: Corpus, work: Path | None = None) -> Asset:
         """`moment` [d_mlp, d_mlp] float64; meta: vectors, and the relative change at each doubling.
 
         Raises:

@@ -1,10 +1,13 @@
 """Assets on disk: made once by content, whole or not at all, found again by every worker.
 
 <cache>/assets/<key>/tensors.safetensors   meta.json (with the sha256 of the tensors)
+<cache>/making/<key>/                      while it is made: a lock, and what its maker keeps there
 """
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,9 @@ from editsweep.model.asset import Asset
 from editsweep.model.cache import file_sha256, publish
 from editsweep.model.language_model import LanguageModel
 from editsweep.run.plan import Recipe
+from editsweep.store.lock import in_turn
+
+LOCK = "lock"
 
 
 def asset_folder(cache: Path, key: str) -> Path:
@@ -31,19 +37,48 @@ def obtain(cache: Path, recipe: Recipe, model: LanguageModel) -> Asset:
         DataError: the source has other records than when the sweep was planned.
     """
     kept = find_asset(cache, recipe.key)
-    if kept is None:
-        kept = make_asset(recipe, model)
-        keep_asset(cache, recipe.key, kept)
+    if kept is not None:
+        return kept
+    with making(cache, recipe.key) as work:
+        kept = find_asset(cache, recipe.key)
+        if kept is None:
+            kept = make_asset(recipe, model, work)
+            keep_asset(cache, recipe.key, kept)
     return kept
 
 
-def make_asset(recipe: Recipe, model: LanguageModel) -> Asset:
-    """Make the asset, reading its source here.
+def make_asset(recipe: Recipe, model: LanguageModel, work: Path | None = None) -> Asset:
+    """Make the asset, reading its source here; what can be gone on with lies in `work`.
 
     Raises:
         DataError: the source has other records than when the sweep was planned.
     """
-    return recipe.requirement.make(model, _corpus(recipe))
+    return recipe.requirement.make(model, corpus_of(recipe), work)
+
+
+def making_folder(cache: Path, key: str) -> Path:
+    """Where the maker of the asset `key` keeps what it needs to go on after a crash."""
+    return cache / "making" / key
+
+
+@contextmanager
+def making(
+    cache: Path, key: str, waits_for: Callable[[str], None] = lambda _: None
+) -> Iterator[Path]:
+    """The folder to make the asset `key` in, for one process at a time.
+
+    Whoever comes while another process makes it waits, and `waits_for` is told for whom; look
+    again then whether it is there. The folder goes once the asset is kept, and stays after a crash.
+    """
+    folder = making_folder(cache, key)
+    folder.mkdir(parents=True, exist_ok=True)
+    with in_turn(folder / LOCK, waits_for):
+        try:
+            yield folder
+        finally:
+            if asset_folder(cache, key).exists() or {p.name for p in folder.glob("*")} <= {LOCK}:
+                for made in (folder, *folder.parent.glob(f"{key}.*")):
+                    shutil.rmtree(made, ignore_errors=True)
 
 
 def keep_asset(cache: Path, key: str, asset: Asset) -> Path:
@@ -77,7 +112,12 @@ def find_asset(cache: Path, key: str) -> Asset | None:
         return None
 
 
-def _corpus(recipe: Recipe) -> Corpus:
+def corpus_of(recipe: Recipe) -> Corpus:
+    """What the asset is made from, read here.
+
+    Raises:
+        DataError: the source has other records than when the sweep was planned.
+    """
     if recipe.source is None:
         return Corpus()
     corpus, digest = recipe.source.corpus()

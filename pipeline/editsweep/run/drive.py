@@ -17,6 +17,7 @@ from editsweep.run.progress import Progress, Silent
 from editsweep.run.resolve import resolve
 from editsweep.run.stop import stoppable
 from editsweep.run.sweep import Sweep
+from editsweep.run.untrained import trained_first
 from editsweep.store.store import SweepStore
 
 EXPERIMENT = "editsweep"
@@ -75,6 +76,8 @@ def run_sweep(
         if work.units_left == 0 and _is_finished(store):
             shown.say("Nothing to do: this sweep is finished.")
             return _result(plan, store, 0)
+        for message in trained_first(plan, chosen.cache):
+            shown.say(message)
         return _run(plan, store, chosen, shown, work)
 
 
@@ -152,7 +155,8 @@ def _executor(options: RunOptions, units: int) -> AbstractContextManager[Executo
             )
         threads = lay_out(Machine(cores()), units, 1, options.threads).threads
         return InlineExecutor(threads, options.cache)
-    from editsweep.run.pool import RayPool, cluster_machine
+    from editsweep.run.cluster import cluster_machine
+    from editsweep.run.pool import RayPool
 
     machine = cluster_machine(options.address) if options.address else this_machine()
     layout = lay_out(machine, units, options.workers, options.threads)

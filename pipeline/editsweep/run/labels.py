@@ -1,10 +1,9 @@
 """A short text for each cell that says what is its own, and nothing that all cells share."""
 
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Any
 
-from editsweep.run.resolve import EditorUse
+from editsweep.core.names import flat
+from editsweep.run.resolve import EditorUse, usual
 
 # Model, dataset, regime, seed, editor.
 Point = tuple[str, str, str, int, EditorUse]
@@ -32,12 +31,11 @@ def editor_label(editor: EditorUse, editors: Sequence[EditorUse]) -> str:
     """Its own label, or its name with the values that differ between its variants and the default."""
     if editor.label is not None:
         return editor.label
-    variants = [other.params for other in editors if other.name == editor.name]
-    spec: Any = editor.spec
-    usual = {field.name: field.default for field in fields(spec)}
+    variants = [flat(other.params) for other in editors if other.name == editor.name]
+    defaults = usual(editor.spec)
     told = [
         f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
-        for key, value in editor.params.items()
-        if value != usual.get(key) and any(other[key] != value for other in variants)
+        for key, value in flat(editor.params).items()
+        if value != defaults.get(key) and any(other.get(key) != value for other in variants)
     ]
     return " ".join([editor.name, *told])

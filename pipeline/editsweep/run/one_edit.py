@@ -17,6 +17,7 @@ from editsweep.model.patch import Patch
 from editsweep.run.assets import asset_folder, obtain
 from editsweep.run.plan import recipes_of
 from editsweep.run.resolve import ModelUse, Source
+from editsweep.run.untrained import how_to_train, is_untrained
 
 HOME = Source("world", "test")
 SAID_TOKENS = 5
@@ -141,6 +142,20 @@ def at_hand(spec: EditorSpec, use: ModelUse, cache: Path | None = None) -> tuple
     if asset_folder(cache or cache_root(), recipe.key).exists():
         return spec, False
     return replace(known, moment="identity"), True
+
+
+def check_trained(editor: str, spec: EditorSpec, use: ModelUse, cache: Path | None = None) -> None:
+    """A person at a terminal does not wait for a training.
+
+    Raises:
+        ConfigError: the editor's network is not in the cache; the message says how to train it.
+    """
+    for recipe in recipes_of(spec, HOME, use).values():
+        if is_untrained(recipe, cache):
+            raise ConfigError(
+                f"{editor} has no trained network for {use.entry.name} yet. "
+                + how_to_train(editor, spec, recipe, use)
+            )
 
 
 def _lines(

@@ -1,55 +1,20 @@
-"""The executor over Ray: plain supervised actors, one task in flight each. The only file with ray.
+"""The executor over Ray: plain supervised actors, one task in flight each.
 
 Actors are not restarted by Ray (`max_restarts=0`): the driver sees every death, replaces the
 worker, and the queue decides about the task. Nothing durable lies in the cluster.
 """
 
-import os
-import secrets
-import shutil
-import socket
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from editsweep.errors import ConfigError, WorkerError
-from editsweep.run.layout import Layout, Machine
+from editsweep.run.cluster import joined, private_cluster, ray_library
+from editsweep.run.layout import Layout
 from editsweep.run.tasks import Died, Event, Failure, Outcome, Task
 from editsweep.run.worker import Worker
 
-OBJECT_STORE_BYTES = 256 * 2**20
-# Ray swaps 127.0.0.1 for an address that the network can reach; this one it leaves alone.
-LOOPBACK = "127.0.0.2"
-# The path of a socket has 107 characters at most; Ray and our folder's name take about 90.
-LONGEST_TEMP = 16
-SHORT_TEMP = Path("/tmp")
 GONE = "the worker process died"
-
-
-def _ray() -> Any:
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError(
-            "--executor ray needs ray: pip install 'editsweep[ray]', or use --executor inline"
-        ) from None
-    return ray
-
-
-def cluster_machine(address: str) -> Machine:
-    """What a running cluster has, which `RayPool` then joins.
-
-    Raises:
-        ConfigError: ray is not installed, or `address` is not `host:port` or `auto`.
-        WorkerError: there is no cluster at `address`.
-    """
-    ray = _ray()
-    with _joined(ray, address):
-        has = ray.cluster_resources()
-    return Machine(int(has.get("CPU", 0)), int(has.get("GPU", 0)))
 
 
 class RayPool:
@@ -69,11 +34,11 @@ class RayPool:
     def __enter__(self) -> Self:
         """Start or join the cluster, and the actors in it."""
         try:
-            self._ray = _ray()
+            self._ray = ray_library()
             if self._address is None:
-                self._held.enter_context(_private_cluster(self._ray, self._layout))
+                self._held.enter_context(private_cluster(self._ray, self._layout))
             else:
-                self._held.enter_context(_joined(self._ray, self._address))
+                self._held.enter_context(joined(self._ray, self._address))
             self._class = self._ray.remote(
                 num_cpus=self._layout.threads,
                 num_gpus=self._layout.gpus,
@@ -135,108 +100,3 @@ class RayPool:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-@contextmanager
-def _joined(ray: Any, address: str) -> Iterator[None]:
-    _check_reachable(address)
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
-    except Exception as error:  # ray raises ConnectionError, RuntimeError, ValueError, RpcError
-        raise WorkerError(f"no Ray cluster at {address!r}: {error}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    """Ray itself would try for minutes."""
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if "/" in host or not host or not port.isdigit():
-        raise ConfigError(f"--address {address!r}: write host:port, or auto for this machine's")
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise WorkerError(f"no Ray cluster at {address!r}: {error}") from error
-
-
-@contextmanager
-def _private_cluster(ray: Any, layout: Layout) -> Iterator[None]:
-    """A cluster of our own for this machine only, with a token that nobody else can read."""
-    folder = _temporary_folder()
-    token = folder / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32), encoding="ascii")
-    settings = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }
-    try:
-        with _environment(settings), _fresh_settings(ray):
-            try:
-                ray.init(
-                    address="local",
-                    num_cpus=layout.workers * layout.threads,
-                    num_gpus=layout.workers * layout.gpus,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level="error",
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    _temp_dir=str(folder),
-                    _node_ip_address=LOOPBACK,
-                )
-            except Exception as error:
-                raise WorkerError(f"Ray does not start on this machine: {error}") from error
-            try:
-                yield
-            finally:
-                ray.shutdown()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _temporary_folder() -> Path:
-    """A new folder that only this user can read; those of drivers that were killed are removed."""
-    usual = Path(tempfile.gettempdir())
-    parent = usual if len(str(usual)) <= LONGEST_TEMP else SHORT_TEMP
-    for left in parent.glob("editsweep-*-*"):
-        pid = left.name.split("-")[1]
-        is_ours = left.is_dir() and not left.is_symlink() and left.stat().st_uid == os.getuid()
-        if is_ours and pid.isdigit() and not Path("/proc", pid).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"editsweep-{os.getpid()}-", dir=parent))
-
-
-@contextmanager
-def _fresh_settings(ray: Any) -> Iterator[None]:
-    """Ray reads its environment when it is imported, and keeps tokens: let it look again."""
-
-    def look() -> None:
-        ray._raylet.Config.initialize("")
-        ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
-
-    look()
-    try:
-        yield
-    finally:
-        os.environ["RAY_AUTH_MODE"] = "disabled"
-        look()
-
-
-@contextmanager
-def _environment(settings: Mapping[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -15,7 +15,7 @@ LINE_EVERY_S = 10.0
 
 @dataclass(frozen=True)
 class Snapshot:
-    """How far a run is: edits of the whole sweep, edits and seconds of this run."""
+    """How far a run is: edits (or whatever `unit` names) of the whole, and those of this run."""
 
     done: int
     total: int
@@ -23,21 +23,23 @@ class Snapshot:
     seconds: float
     failed: int
     doing: str
+    unit: str = "edits"
 
     @property
     def rate(self) -> float | None:
-        """Edits a second of this run; None before the first."""
+        """Units a second of this run; None before the first."""
         return self.done_now / self.seconds if self.done_now and self.seconds else None
 
     @property
     def left(self) -> float | None:
-        """Seconds to go at this rate; None before the first edit."""
+        """Seconds to go at this rate; None before the first unit."""
         return (self.total - self.done) / self.rate if self.rate else None
 
     def __str__(self) -> str:
         """One plain line."""
-        parts = [f"{self.done}/{self.total} edits"]
-        parts += [f"{self.rate:.2f} edits/s", f"{clock(self.left or 0)} left"] if self.rate else []
+        parts = [f"{self.done}/{self.total} {self.unit}"]
+        if self.rate:
+            parts += [f"{self.rate:.2f} {self.unit}/s", f"{clock(self.left or 0)} left"]
         parts += [f"{self.failed} failed"] if self.failed else []
         parts += [self.doing] if self.doing else []
         return " · ".join(parts)
@@ -86,11 +88,13 @@ class _Bar:
             TextColumn("{task.fields[text]}"),
             console=console,
         )
-        self._task = self._bar.add_task("edits", total=None, text="")
+        self._task = self._bar.add_task("", total=None, text="")
 
     def update(self, now: Snapshot) -> None:
         text = str(now).partition(" · ")[2]
-        self._bar.update(self._task, completed=now.done, total=now.total, text=text)
+        self._bar.update(
+            self._task, description=now.unit, completed=now.done, total=now.total, text=text
+        )
 
     def say(self, message: str) -> None:
         self._bar.console.print(message, markup=False, highlight=False)

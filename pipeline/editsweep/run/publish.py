@@ -9,7 +9,8 @@ from editsweep.report.aggregate import leaderboard
 from editsweep.report.write import read_plan, write_report
 from editsweep.store import tracking
 from editsweep.store.store import SweepStore
-from editsweep.store.tracking import RecordResult
+from editsweep.store.tracking import TrainingRecord
+from editsweep.store.tracking_client import RecordResult
 
 
 def board_of(folder: Path) -> pl.DataFrame:
@@ -43,6 +44,16 @@ def record(
     """
     read_plan(folder)
     if find_spec("mlflow") is None:
-        uri = tracking_uri or tracking.default_uri(folder)
-        return RecordResult(False, uri, "mlflow is not here: pip install 'editsweep[mlflow]'")
+        return _no_mlflow(tracking_uri or tracking.default_uri(folder))
     return tracking.record(folder, tracking_uri, experiment, board_of(folder).to_dicts())
+
+
+def record_training(made: TrainingRecord, tracking_uri: str, experiment: str) -> RecordResult:
+    """Bring a training's run in MLflow up to date; the result says why if that cannot be."""
+    if find_spec("mlflow") is None:
+        return _no_mlflow(tracking_uri)
+    return tracking.record_training(made, tracking_uri, experiment)
+
+
+def _no_mlflow(uri: str) -> RecordResult:
+    return RecordResult(False, uri, "mlflow is not here: pip install 'editsweep[mlflow]'")

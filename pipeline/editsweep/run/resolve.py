@@ -3,14 +3,14 @@
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from editsweep.core.ids import content_id
-from editsweep.core.names import unknown
+from editsweep.core.names import flat, nested, unknown
 from editsweep.core.types import Corpus, only_axes
 from editsweep.data import registry
 from editsweep.data.dataset import Dataset
@@ -123,11 +123,11 @@ def resolve(sweep: Sweep) -> Resolved:
         DataError: records are bad.
         ModelError: a folder holds no model.
     """
-    models = tuple(_model(choice) for choice in sweep.models)
+    models = tuple(model_use(choice) for choice in sweep.models)
     editors = tuple(
         use
         for index, choice in enumerate(sweep.editors)
-        for use in _variants(choice, f"editors[{index}]")
+        for use in editor_uses(choice, f"editors[{index}]")
     )
     datasets = tuple(
         _records(choice, sweep.metrics.axes, f"datasets[{index}]")
@@ -140,25 +140,58 @@ def resolve(sweep: Sweep) -> Resolved:
 def make_spec(name: str, params: Mapping[str, Any], where: str) -> EditorSpec:
     """The spec of editor `name` with these hyperparameters.
 
+    Those of a part of it are a mapping (`training: {steps: 5}`) or dotted (`training.steps: 5`);
+    what is not named keeps the editor's default.
+
     Raises:
         ConfigError: one is unknown, of the wrong type, missing or out of range.
     """
-    made = EDITORS.load(name)
-    hints = get_type_hints(made)
-    known = {field.name: field for field in fields(made)}
-    values = {}
-    for key, value in params.items():
-        if key not in known:
-            raise ConfigError(f"{where}.{key}: {unknown(f'hyperparameter of {name}', key, known)}")
-        values[key] = _typed(hints[key], value, f"{where}.{key}")
-    for key, field in known.items():
-        if key not in values and field.default is MISSING and field.default_factory is MISSING:
-            raise ConfigError(f"{where}.{key}: {name} needs a value for it")
     try:
-        spec: EditorSpec = made(**values)
+        chosen = nested(params)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+    spec: EditorSpec = _filled(EDITORS.load(name), None, chosen, where, name)
     return spec
+
+
+def _filled(made: Any, start: Any, params: Mapping[str, Any], where: str, owner: str) -> Any:
+    """`start` with these fields replaced, or a new `made` if there is none."""
+    hints = get_type_hints(made)
+    known = {field.name: field for field in fields(made) if field.init}
+    values = {}
+    for key, value in params.items():
+        place = f"{where}.{key}"
+        if key not in known:
+            raise ConfigError(f"{place}: {unknown(f'hyperparameter of {owner}', key, known)}")
+        if not is_dataclass(hints[key]):
+            values[key] = _typed(hints[key], value, place)
+        elif isinstance(value, Mapping):
+            begin = _default(known[key]) if start is None else getattr(start, key)
+            begin = None if begin is MISSING else begin
+            values[key] = _filled(hints[key], begin, value, place, f"{owner}.{key}")
+        else:
+            parts = ", ".join(field.name for field in fields(hints[key]))
+            raise ConfigError(f"{place}: write a mapping of {parts} (here: {value!r})")
+    for key, field in known.items():
+        if start is None and key not in values and _default(field) is MISSING:
+            raise ConfigError(f"{where}.{key}: {owner} needs a value for it")
+    try:
+        return made(**values) if start is None else replace(start, **values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _default(field: Field[Any]) -> Any:
+    """A field's default, or MISSING."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def usual(spec: Any) -> dict[str, Any]:
+    """The defaults of a spec or its class as plain JSON, dotted where nested; MISSING if none."""
+    found = {field.name: _default(field) for field in fields(spec)}
+    parts = {n: plain(v) if is_dataclass(v) else v for n, v in found.items() if v is not MISSING}
+    made = flat(json.loads(json.dumps(parts)))
+    return made | {name: MISSING for name, value in found.items() if value is MISSING}
 
 
 def plain(spec: Any) -> dict[str, Any]:
@@ -167,13 +200,14 @@ def plain(spec: Any) -> dict[str, Any]:
     return values
 
 
-def _model(choice: ModelChoice) -> ModelUse:
+def model_use(choice: ModelChoice) -> ModelUse:
+    """The model of the catalogue, with what the choice replaces."""
     entry = resolve_model(choice.name)
     return ModelUse(replace(entry, dtype=choice.dtype or entry.dtype), choice.token_budget)
 
 
-def _variants(choice: EditorChoice, where: str) -> Iterator[EditorUse]:
-    """One use for each point of the grid, in the order of the file."""
+def editor_uses(choice: EditorChoice, where: str) -> Iterator[EditorUse]:
+    """One use for each point of the grid, in the order of the file; `where` leads the messages."""
     for values in itertools.product(*choice.grid.values()):
         point = dict(zip(choice.grid, values, strict=True))
         spec = make_spec(choice.name, {**choice.params, **point}, where)

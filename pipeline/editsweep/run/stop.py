@@ -15,6 +15,23 @@ class Stop:
 
 
 @contextmanager
+def interruptible() -> Iterator[None]:
+    """Within the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def stoppable(say: Callable[[str], None]) -> Iterator[Stop]:
     """Within the block SIGINT and SIGTERM set `asked`; another one raises KeyboardInterrupt."""
     stop = Stop()

@@ -6,7 +6,7 @@ Hyperparameters are checked later, by `resolve`, against the editor's own datacl
 import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -20,13 +20,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from editsweep.core.names import safe_name, unknown
+from editsweep.core.names import flat, safe_name, unknown
 from editsweep.core.types import AXES, Axis, Regime
 from editsweep.errors import ConfigError
 from editsweep.run.overrides import override
 from editsweep.run.plain_yaml import parse
 
 MAX_BYTES = 1_000_000
+_Part = TypeVar("_Part", bound=BaseModel)
 
 
 def _plain_regime(regime: Regime) -> str | dict[str, int]:
@@ -37,7 +38,9 @@ _Regime = Annotated[Regime, BeforeValidator(Regime.parse), PlainSerializer(_plai
 _Count = Annotated[int, Field(ge=1)]
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A part of a file: no key that it does not know, no text for a number."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     @model_validator(mode="before")
@@ -54,7 +57,7 @@ class _Strict(BaseModel):
         return value
 
 
-class ModelChoice(_Strict):
+class ModelChoice(Strict):
     """A model of the catalogue; `dtype` and `token_budget` replace the catalogue's."""
 
     name: str
@@ -62,7 +65,7 @@ class ModelChoice(_Strict):
     token_budget: _Count | None = None
 
 
-class EditorChoice(_Strict):
+class EditorChoice(Strict):
     """An editor with its hyperparameters, and lists of values to try in `grid`."""
 
     name: str
@@ -83,13 +86,13 @@ class EditorChoice(_Strict):
 
     @model_validator(mode="after")
     def _no_value_twice(self) -> Self:
-        both = sorted(set(self.params) & set(self.grid))
+        both = sorted(set(flat(self.params)) & set(self.grid))
         if both:
             raise ValueError(f"{both[0]!r} stands beside `grid` and in it; keep one")
         return self
 
 
-class DatasetChoice(_Strict):
+class DatasetChoice(Strict):
     """A dataset's split, or a user's own file in `path`; `limit` takes its first records."""
 
     name: str
@@ -99,7 +102,7 @@ class DatasetChoice(_Strict):
     skip_bad: bool = False
 
 
-class Metrics(_Strict):
+class Metrics(Strict):
     """What to ask: which axes, where to generate freely, and how many tokens."""
 
     axes: list[Axis] = list(AXES)
@@ -107,7 +110,7 @@ class Metrics(_Strict):
     max_new_tokens: Annotated[int, Field(ge=1, le=512)] = 8
 
 
-class Sweep(_Strict):
+class Sweep(Strict):
     """A sweep: the product of models, editors, datasets, regimes and seeds."""
 
     name: str
@@ -135,13 +138,7 @@ def load_sweep(
     Raises:
         ConfigError: the file cannot be read, or does not fit the schema; all faults at once.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes; this is not a sweep file")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from error
-    return parse_sweep(text, settings, limit, skip_bad, where=str(path))
+    return parse_sweep(read_file(path, "sweep"), settings, limit, skip_bad, where=str(path))
 
 
 def parse_sweep(
@@ -156,20 +153,56 @@ def parse_sweep(
     Raises:
         ConfigError: the text does not fit the schema; all faults at once.
     """
-    raw = parse(text, where)
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{where}: a sweep is a mapping with `name`, `models`, `editors`, ...")
-    for setting in settings:
-        raw = override(raw, setting)
+    raw = raw_values(text, settings, where, "a sweep", Sweep)
     for_all = [] if limit is None else [f"limit={limit}"]
     for_all += ["skip_bad=true"] if skip_bad else []
     for index, value in itertools.product(range(len(raw.get("datasets") or ())), for_all):
         raw = override(raw, f"datasets[{index}].{value}")
+    return fitted(Sweep, raw, where, "a sweep")
+
+
+def read_file(path: Path, what: str) -> str:
+    """The text of a settings file; `what` it is, for messages.
+
+    Raises:
+        ConfigError: it cannot be read, or is far too large.
+    """
     try:
-        return Sweep.model_validate(raw)
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: larger than {MAX_BYTES:,} bytes; this is not a {what} file")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+
+
+def raw_values(
+    text: str, settings: Iterable[str], where: str, what: str, schema: type[BaseModel]
+) -> dict[str, Any]:
+    """The mapping in a YAML `text` with `key=value` settings laid over it, unchecked.
+
+    Raises:
+        ConfigError: the text is not a YAML mapping, or a setting leads nowhere.
+    """
+    raw: Any = parse(text, where)
+    if not isinstance(raw, dict):
+        keys = ", ".join(f"`{key}`" for key in list(schema.model_fields)[:4])
+        raise ConfigError(f"{where}: {what} is a mapping with {keys}, ...")
+    for setting in settings:
+        raw = override(raw, setting)
+    return dict(raw)
+
+
+def fitted(schema: type[_Part], raw: Mapping[str, Any], where: str, what: str) -> _Part:
+    """`raw` as the schema has it.
+
+    Raises:
+        ConfigError: it does not fit; all faults at once.
+    """
+    try:
+        return schema.model_validate(raw)
     except ValidationError as error:
         lines = "\n  ".join(_line(e) for e in error.errors(include_url=False))
-        raise ConfigError(f"{where} does not fit the schema of a sweep:\n  {lines}") from error
+        raise ConfigError(f"{where} does not fit the schema of {what}:\n  {lines}") from error
 
 
 def path_text(location: Iterable[str | int]) -> str:

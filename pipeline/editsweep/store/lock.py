@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,13 +28,38 @@ def exclusive(path: Path) -> Iterator[None]:
                 f"{path.parent} is in use by {_holder(handle)}; wait for it or end it, "
                 "or choose another --out"
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(
-            handle, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0
-        )
+        _sign(handle)
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def in_turn(path: Path, waits_for: Callable[[str], None]) -> Iterator[None]:
+    """Hold `path` alone for the length of the block, after whoever holds it now.
+
+    `waits_for` is told who that is, if anybody.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waits_for(_holder(handle))
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        _sign(handle)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _sign(handle: int) -> None:
+    said = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, said.encode(), 0)
 
 
 def _holder(handle: int) -> str:

@@ -1,4 +1,4 @@
-"""The index of a sweep in MLflow; the only file that imports mlflow.
+"""The index of sweeps and trainings in MLflow.
 
 The parts on disk are the record. What is written here can be written again at any time: runs are
 found by their tags before they are made, and every timestamp comes from the manifest, so a second
@@ -8,12 +8,9 @@ recording changes nothing and one after more units brings the numbers up to date
 import csv
 import json
 import math
-import os
-import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,37 +22,24 @@ import pyarrow.compute as pc
 
 from editsweep.core import schema
 from editsweep.core.cells import guarded
+from editsweep.core.names import flat
 from editsweep.errors import ConfigError, StoreError
 from editsweep.store.store import SweepStore
+from editsweep.store.tracking_client import (
+    Point,
+    RecordResult,
+    Runs,
+    artifact_home,
+    failed,
+    metric_name,
+    mlflow_settings,
+    without_password,
+)
 
 PREVIEW_ROWS = 500
 
-_METRICS_A_BATCH = 1000
-_PARAMS_A_BATCH = 100
-_PARAM_LENGTH = 6000
-_DIGEST_LENGTH = 36
 _SWEEP_FILES = ("report.html", "leaderboard.csv", "timings.csv", "sweep.lock.yaml", "plan.json")
 _AXES = ("model", "model_revision", "editor", "dataset", "split", "regime", "seed", "edits")
-_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-}
-
-
-@dataclass(frozen=True)
-class RecordResult:
-    """What came of a recording; `reason` says why it could not be done, or is empty."""
-
-    recorded: bool
-    tracking_uri: str
-    reason: str = ""
-    parent_run_id: str | None = None
-    created: int = 0
-    updated: int = 0
 
 
 def record(
@@ -81,12 +65,77 @@ def record(
     """
     uri = default_uri(folder) if tracking_uri is None else tracking_uri
     sweep = _Sweep.read(folder, rows)
-    with _environment():
+    with mlflow_settings():
         try:
             return _Recorder(uri, experiment, sweep).run()
         except Exception as error:  # mlflow lets through errors of requests, SQLAlchemy, the disk
-            first = str(error).strip().splitlines() or [type(error).__name__]
-            return RecordResult(False, without_password(uri), without_password(first[0][:500]))
+            return failed(uri, error)
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """A trained network as MLflow gets it; `key` is its identity.
+
+    `source` is the data it learnt from, with `digest` the hash of their split. `curve` has a line
+    for each validation, with its `step`; `meta` is all that is known of the network.
+    """
+
+    key: str
+    name: str
+    editor: str
+    model: str
+    source: str
+    digest: str
+    params: Mapping[str, Any]
+    curve: Sequence[Mapping[str, float]]
+    test: Mapping[str, float]
+    meta: Mapping[str, Any]
+    code: str
+
+
+def record_training(made: TrainingRecord, tracking_uri: str, experiment: str) -> RecordResult:
+    """Bring a training's one run in MLflow up to date; a second call changes nothing.
+
+    Returns:
+        What was recorded. A server that is down or refuses is no error of the training: the result
+        says so, and the same call later makes up for it.
+    """
+    with mlflow_settings():
+        try:
+            return _record_training(Runs(tracking_uri, experiment), made)
+        except Exception as error:  # mlflow lets through errors of requests, SQLAlchemy, the disk
+            return failed(tracking_uri, error)
+
+
+def _record_training(runs: Runs, made: TrainingRecord) -> RecordResult:
+    tags = {
+        "editsweep.method": made.editor,
+        "editsweep.model": made.model,
+        "editsweep.dataset": made.source,
+        "editsweep.split_digest": made.digest,
+        "editsweep.code": made.code,
+    }
+    key = {"editsweep.kind": "training", "editsweep.training_id": made.key}
+    run = runs.find_or_make(key, made.name, None, tags)
+    run_id, time = str(run.info.run_id), int(run.info.start_time)
+    said = {"editor": made.editor, "model": made.model, "source": made.source}
+    runs.params(run_id, said | {f"editor.{k}": v for k, v in flat(made.params).items()})
+    points = [
+        Point(name, value, time, round(line["step"]))
+        for line in made.curve
+        for name, value in line.items()
+        if name != "step"
+    ]
+    points += [Point(f"test.{name}", value, time) for name, value in made.test.items()]
+    runs.metrics(run_id, points)
+    runs.dataset(run_id, made.source, made.digest, "training")
+    for name, held in (("curve.json", list(made.curve)), ("network.json", dict(made.meta))):
+        runs.client.log_text(run_id, json.dumps(held, indent=1, ensure_ascii=False), name)
+    if run.info.status == "RUNNING":
+        runs.client.set_tag(run_id, "editsweep.status", "complete")
+        runs.client.set_terminated(run_id, "FINISHED")
+    uri = without_password(runs.uri)
+    return RecordResult(True, uri, "", run_id, runs.created, runs.updated)
 
 
 def default_uri(folder: Path) -> str:
@@ -102,7 +151,7 @@ def ui_command(tracking_uri: str, port: int) -> list[str]:
     """
     if urlsplit(tracking_uri).scheme in ("http", "https"):
         raise ConfigError(f"{without_password(tracking_uri)} is a server: open it in a browser")
-    home = _artifact_home(tracking_uri)
+    home = artifact_home(tracking_uri)
     return [
         *("env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", "MLFLOW_DISABLE_TELEMETRY=true"),
         *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
@@ -110,16 +159,6 @@ def ui_command(tracking_uri: str, port: int) -> list[str]:
         *(("--default-artifact-root", home) if home else ()),
         *("--host", "127.0.0.1", "--port", str(port)),
     ]
-
-
-def without_password(text: str) -> str:
-    """`text` with the user and password of any URL in it left out."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
-
-
-def metric_name(text: str) -> str:
-    """`text` with what MLflow refuses in a name replaced by `_`."""
-    return re.sub(r"[^\w\-. /]", "_", text)[:250]
 
 
 @dataclass(frozen=True)
@@ -155,15 +194,10 @@ class _Sweep:
 
 class _Recorder:
     def __init__(self, uri: str, experiment: str, sweep: _Sweep) -> None:
-        from mlflow import MlflowClient
-
-        self.client = MlflowClient(tracking_uri=uri)
-        self.uri = uri
+        self.runs = Runs(uri, experiment)
+        self.client = self.runs.client
         self.sweep = sweep
         self.sweep_id = str(sweep.plan["sweep_id"])
-        self.experiment_id = self._experiment(experiment)
-        self.created = 0
-        self.updated = 0
 
     def run(self) -> RecordResult:
         plan = self.sweep.plan
@@ -177,18 +211,11 @@ class _Recorder:
         self._finish(parent, plan["units"])
         return RecordResult(
             recorded=True,
-            tracking_uri=without_password(self.uri),
+            tracking_uri=without_password(self.runs.uri),
             parent_run_id=parent,
-            created=self.created,
-            updated=self.updated,
+            created=self.runs.created,
+            updated=self.runs.updated,
         )
-
-    def _experiment(self, name: str) -> str:
-        found = self.client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        tags = {"mlflow.experimentKind": "custom_model_development"}
-        return str(self.client.create_experiment(name, _artifact_home(self.uri), tags))
 
     def _run(
         self,
@@ -204,65 +231,26 @@ class _Recorder:
             "editsweep.sweep_id": self.sweep_id,
             f"editsweep.{kind}_id": key,
         }
-        found = self.client.search_runs(
-            [self.experiment_id],
-            " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in own.items()),
-            max_results=1,
-            order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
-        )
-        if found:
-            self.updated += 1
-            return str(found[0].info.run_id)
-        self.created += 1
         start = self.sweep.span(units)[0]
-        all_tags = {**own, **tags, "editsweep.schema_version": str(schema.VERSION)}
-        made = self.client.create_run(self.experiment_id, start or None, all_tags, name)
-        return str(made.info.run_id)
+        return str(self.runs.find_or_make(own, name, start or None, tags).info.run_id)
 
     def _cell(self, cell: Mapping[str, Any], parent: str) -> None:
         cell_id = str(cell["cell_id"])
         units = [u for u in self.sweep.plan["units"] if u["cell_id"] == cell_id]
         tags = {"mlflow.parentRunId": parent}
         run_id = self._run("cell", cell_id, str(cell["label"]), tags, units)
-        self._params(run_id, cell)
-        self._metrics(run_id, cell_id, self.sweep.span(units)[1])
-        self._dataset(run_id, cell)
+        values = {axis: cell[axis] for axis in _AXES if axis in cell}
+        values |= {f"editor.{k}": value for k, value in flat(cell.get("params", {})).items()}
+        self.runs.params(run_id, values)
+        named = metrics([row for row in self.sweep.rows if row["cell_id"] == cell_id])
+        end = self.sweep.span(units)[1]
+        self.runs.metrics(run_id, [Point(name, value, end) for name, value in named.items()])
+        data = f"{cell['dataset']}:{cell['split']}"
+        self.runs.dataset(run_id, data, str(cell["dataset_digest"]), "evaluation")
         with tempfile.TemporaryDirectory() as draft:
             self._files(Path(draft), cell_id)
             self.client.log_artifacts(run_id, draft)
         self._finish(run_id, units)
-
-    def _params(self, run_id: str, cell: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        values = {name: cell[name] for name in _AXES if name in cell}
-        values |= {f"editor.{name}": value for name, value in cell.get("params", {}).items()}
-        params = [
-            Param(metric_name(name), _param(value)[:_PARAM_LENGTH])
-            for name, value in values.items()
-        ]
-        for i in range(0, len(params), _PARAMS_A_BATCH):
-            batch = params[i : i + _PARAMS_A_BATCH]
-            self.client.log_batch(run_id, params=batch, synchronous=True)
-
-    def _metrics(self, run_id: str, cell_id: str, time: int) -> None:
-        from mlflow.entities import Metric
-
-        values = metrics([row for row in self.sweep.rows if row["cell_id"] == cell_id])
-        batch = [Metric(name, value, time, 0) for name, value in values.items()]
-        for i in range(0, len(batch), _METRICS_A_BATCH):
-            chosen = batch[i : i + _METRICS_A_BATCH]
-            self.client.log_batch(run_id, metrics=chosen, synchronous=True)
-
-    def _dataset(self, run_id: str, cell: Mapping[str, Any]) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        name = f"{cell['dataset']}:{cell['split']}"
-        digest = str(cell["dataset_digest"])[:_DIGEST_LENGTH]
-        source = json.dumps({"uri": name})
-        dataset = Dataset(name=name, digest=digest, source_type="local", source=source)
-        tags = [InputTag("mlflow.data.context", "evaluation")]
-        self.client.log_inputs(run_id, [DatasetInput(dataset, tags)])
 
     def _files(self, draft: Path, cell_id: str) -> None:
         (draft / "results").mkdir()
@@ -313,27 +301,3 @@ def _preview(path: Path, answers: pa.Table) -> None:
         writer.writerow(names)
         for row in answers.select(names).to_pylist():
             writer.writerow([guarded(row[name] or "") for name in names])
-
-
-def _param(value: object) -> str:
-    plain = isinstance(value, str)
-    return str(value) if plain else json.dumps(value, sort_keys=True, default=str)
-
-
-def _artifact_home(uri: str) -> str | None:
-    """The folder beside an SQLite file; None leaves it to the server."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return (Path(uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
-
-
-@contextmanager
-def _environment() -> Iterator[None]:
-    """Our settings of mlflow for the length of the block; what the user has set stays."""
-    added = {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)

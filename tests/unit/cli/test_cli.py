@@ -195,6 +195,36 @@ def test_one_edit_at_the_terminal(editsweep, tmp_path, monkeypatch):
     assert "locality" in shown
 
 
+def test_train_and_find_it_again(editsweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDITSWEEP_CACHE", str(tmp_path / "cache"))
+    spec = tmp_path / "t.yaml"
+    spec.write_text(
+        """
+name: t
+model: tiny-llama
+editor: {name: mend, network: {blocks: 1, rank: 4}, training: {steps: 9, every: 2, models: 2,
+  validate: 4, observe: 4, records: 60}}
+dataset: world
+"""
+    )
+    args = ("train", spec, "--no-record", "--set", "editor.training.steps=2")
+    shown = editsweep(*args)
+    assert "Training mend for tiny-llama on 1 worker" in shown
+    assert "locality" in shown
+    found = json.loads(editsweep(*args, "--json"))
+    assert (found["found"], found["steps"], found["name"]) == (True, 2, "t")
+    assert found["records"]["train"] + found["records"]["test"] <= 60
+    assert "Nothing to do" in editsweep(*args)
+    told = editsweep(*args, "--workers", "2", "--executor", "inline", "--set", "name=u")
+    assert "Nothing to do" in told
+    lone = ("--workers", "2", "--executor", "inline", "--set", "editor.training.seed=1")
+    assert "--executor inline is one worker" in editsweep(*args, *lone, code=2)
+    assert "mend has no trained network" in editsweep(
+        *("edit", "{Lyon} is in", "--to", "Japan", "--editor", "mend", "--model", "tiny-llama"),
+        code=2,
+    )
+
+
 def test_a_missing_extra_is_named(sweep, tmp_path):
     code = f"""
 import sys

@@ -1,6 +1,6 @@
 import pytest
 
-from editsweep.core.names import safe_name, unknown
+from editsweep.core.names import flat, nested, safe_name, unknown
 from editsweep.errors import ConfigError
 
 
@@ -26,3 +26,18 @@ def test_a_name_that_can_be_a_folder_is_kept(name):
 def test_a_name_that_cannot_is_refused(name):
     with pytest.raises(ConfigError, match=r"sweep .* cannot name a folder"):
         safe_name("sweep", name)
+
+
+def test_flat_and_nested_are_each_others_reverse():
+    whole = {"a": 1, "b": {"c": {"d": [2]}, "e": {}}}
+    assert flat(whole) == {"a": 1, "b.c.d": [2], "b.e": {}}
+    assert nested(flat(whole)) == whole
+    assert nested({"b": {"c": 1}, "b.d": 2}) == {"b": {"c": 1, "d": 2}}
+
+
+@pytest.mark.parametrize(
+    "twice", [{"a": {"b": 1}, "a.b": 2}, {"a": 1, "a.b": 2}, {"a.b": 1, "a": 2}]
+)
+def test_a_value_that_stands_twice_is_refused(twice):
+    with pytest.raises(ConfigError, match="more than once"):
+        nested(twice)

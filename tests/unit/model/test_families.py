@@ -15,7 +15,7 @@ def test_the_row_says_what_the_model_does(model_type):
     model = tiny_model(model_type)
     family, seen = model.family, {}
     block = model.blocks[1]
-    for part in ("", family.attention, family.mlp, family.mlp_out):
+    for part in ("", family.attention, family.mlp, *family.mlp_in, family.mlp_out):
         block.get_submodule(part).register_forward_hook(
             lambda _, args, output, part=part: seen.__setitem__(part, (args, output))
         )
@@ -34,6 +34,10 @@ def test_the_row_says_what_the_model_does(model_type):
     assert weight.shape == (32, 64)
     torch.testing.assert_close(x @ weight.T + (0 if bias is None else bias), y)
     torch.testing.assert_close(seen[family.mlp][1], y)
+    assert model.mlp_matrices(1)[-1] == name
+    for part, inner in zip(family.mlp_in, model.mlp_matrices(1)[:-1], strict=True):
+        assert model.weight(inner).shape == (64, 32)
+        assert seen[part][0][0].shape == (1, 7, 32)
 
 
 def test_no_type_stands_in_two_rows():

@@ -17,6 +17,11 @@ def test_nothing_is_claimed_before_the_first_edit():
     assert str(now) == "0/50 edits · preparing"
 
 
+def test_steps_are_counted_like_edits():
+    now = Snapshot(30, 50, 10, 20.0, 0, "validation loss 1.000", unit="steps")
+    assert str(now) == "30/50 steps · 0.50 steps/s · 0:40 left · validation loss 1.000"
+
+
 def test_clock():
     assert [clock(s) for s in (5, 95, 3700)] == ["0:05", "1:35", "1:01:40"]
 

@@ -148,7 +148,7 @@ class Count:
 
     source: str
 
-    def make(self, model, corpus):
+    def make(self, model, corpus, work=None):
         counts = [len(corpus.requests), len(corpus.texts)]
         return Asset({"counts": torch.tensor(counts)}, {"first": corpus.texts[0]})
 
@@ -189,7 +189,7 @@ def test_an_empty_corpus_when_nothing_is_read():
     class Needs:
         source = None
 
-        def make(self, model, corpus):
+        def make(self, model, corpus, work=None):
             seen.append(corpus)
             return Asset()
 

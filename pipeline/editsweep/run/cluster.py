@@ -1,0 +1,169 @@
+"""Ray clusters: one of our own on this machine, or a running one that we join."""
+
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from editsweep.errors import ConfigError, WorkerError
+from editsweep.run.layout import Layout, Machine
+
+OBJECT_STORE_BYTES = 256 * 2**20
+# Ray swaps 127.0.0.1 for an address that the network can reach; this one it leaves alone.
+LOOPBACK = "127.0.0.2"
+# The path of a socket has 107 characters at most; Ray and our folder's name take about 90.
+LONGEST_TEMP = 16
+SHORT_TEMP = Path("/tmp")
+
+
+def ray_library() -> Any:
+    """The module `ray`.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise ConfigError(
+            "--executor ray needs ray: pip install 'editsweep[ray]', or use --executor inline"
+        ) from None
+    return ray
+
+
+def cluster_machine(address: str) -> Machine:
+    """What a running cluster has, which is then joined.
+
+    Raises:
+        ConfigError: ray is not installed, or `address` is not `host:port` or `auto`.
+        WorkerError: there is no cluster at `address`.
+    """
+    ray = ray_library()
+    with joined(ray, address):
+        has = ray.cluster_resources()
+    return Machine(int(has.get("CPU", 0)), int(has.get("GPU", 0)))
+
+
+@contextmanager
+def joined(ray: Any, address: str) -> Iterator[None]:
+    """Within the block we are part of the running cluster at `address`.
+
+    Raises:
+        ConfigError: `address` is not `host:port` or `auto`.
+        WorkerError: there is no cluster at `address`.
+    """
+    _check_reachable(address)
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+    except Exception as error:  # ray raises ConnectionError, RuntimeError, ValueError, RpcError
+        raise WorkerError(f"no Ray cluster at {address!r}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would try for minutes."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if "/" in host or not host or not port.isdigit():
+        raise ConfigError(f"--address {address!r}: write host:port, or auto for this machine's")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise WorkerError(f"no Ray cluster at {address!r}: {error}") from error
+
+
+@contextmanager
+def private_cluster(ray: Any, layout: Layout) -> Iterator[Path]:
+    """Within the block there is a cluster of our own; gives its folder, which then goes.
+
+    It is for this machine only, with a token that nobody else can read, and so is the folder.
+
+    Raises:
+        WorkerError: it does not start.
+    """
+    folder = _temporary_folder()
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32), encoding="ascii")
+    settings = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "NCCL_SOCKET_IFNAME": "lo",
+    }
+    try:
+        with environment(settings), _fresh_settings(ray):
+            try:
+                ray.init(
+                    address="local",
+                    num_cpus=layout.workers * layout.threads,
+                    num_gpus=layout.workers * layout.gpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="error",
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    _temp_dir=str(folder),
+                    _node_ip_address=LOOPBACK,
+                )
+            except Exception as error:
+                raise WorkerError(f"Ray does not start on this machine: {error}") from error
+            try:
+                yield folder
+            finally:
+                ray.shutdown()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary_folder() -> Path:
+    """A new folder that only this user can read; those of drivers that were killed are removed."""
+    usual = Path(tempfile.gettempdir())
+    parent = usual if len(str(usual)) <= LONGEST_TEMP else SHORT_TEMP
+    for left in parent.glob("editsweep-*-*"):
+        pid = left.name.split("-")[1]
+        is_ours = left.is_dir() and not left.is_symlink() and left.stat().st_uid == os.getuid()
+        if is_ours and pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"editsweep-{os.getpid()}-", dir=parent))
+
+
+@contextmanager
+def _fresh_settings(ray: Any) -> Iterator[None]:
+    """Ray reads its environment when it is imported, and keeps tokens: let it look again."""
+
+    def look() -> None:
+        ray._raylet.Config.initialize("")
+        ray._raylet.AuthenticationTokenLoader.instance().reset_cache()
+
+    look()
+    try:
+        yield
+    finally:
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+        look()
+
+
+@contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Within the block these variables are set."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
