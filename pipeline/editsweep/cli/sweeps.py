@@ -57,7 +57,7 @@ def plan(
         f"{len(made.cells)} cells, {len(made.units)} units, {edits} edits; first "
         f"{len(made.assets)} assets and the unedited model's answers in {len(made.bases)} slices"
     )
-    for line in made.left_out:
+    for line in (*made.left_out, *made.noted):
         console.print(line, markup=False)
 
 

@@ -5,24 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from editsweep.core.types import AXES, EditRequest, Probe
+from editsweep.data.fields import Problem, clean, same_text, seen
 
 _RECORD_KEYS = ("subject", "prompt", "target_new", "target_true", "relation", "probes")
 _PROBE_KEYS = ("axis", "prompt", "answers", "unwanted", "facet")
-
-
-class Problem(Exception):
-    """The first thing that is wrong with a record; becomes a `Fault` with file and line."""
-
-    def __init__(self, field: str, kind: str, message: str) -> None:
-        super().__init__(field, kind, message)
-        self.field = field
-        self.kind = kind
-        self.message = message
-
-
-def same_text(text: str) -> str:
-    """What two texts share when they differ only in case and spaces."""
-    return " ".join(text.split()).casefold()
 
 
 def parse_record(record: Any) -> EditRequest:
@@ -42,7 +28,7 @@ def parse_record(record: Any) -> EditRequest:
     relation = _text(record, "relation", empty=True) if "relation" in record else ""
     listed = record.get("probes", [])
     if not isinstance(listed, list):
-        raise Problem("probes", "wrong_type", f"{_seen(listed)}; write a list of objects")
+        raise Problem("probes", "wrong_type", f"{seen(listed)}; write a list of objects")
     probes = [_probe(entry, f"probes[{i}]") for i, entry in enumerate(listed)]
     request = EditRequest.of(subject, prompt, new, old, probes, relation)
     _no_double(request)
@@ -107,7 +93,7 @@ def _no_double(request: EditRequest) -> None:
 
 def _object(value: Any, place: str, keys: Iterable[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Problem(place, "wrong_type", f"{_seen(value)}; write an object {{...}}")
+        raise Problem(place, "wrong_type", f"{seen(value)}; write an object {{...}}")
     strange = [key for key in value if key not in keys]
     if strange:
         field = f"{place}.{strange[0]}" if place else strange[0]
@@ -122,7 +108,7 @@ def _text(
     field = f"{place}.{key}" if place else key
     if key not in record:
         raise Problem(field, "missing", "is missing; every record needs it")
-    return _clean(record[key], field, strip=strip, empty=empty)
+    return clean(record[key], field, strip=strip, empty=empty)
 
 
 def _texts(record: dict[str, Any], key: str, place: str) -> tuple[str, ...]:
@@ -132,30 +118,10 @@ def _texts(record: dict[str, Any], key: str, place: str) -> tuple[str, ...]:
         return ()
     field = f"{place}.{key}"
     if isinstance(value, str):
-        return (_clean(value, field),)
+        return (clean(value, field),)
     if not isinstance(value, list):
-        raise Problem(field, "wrong_type", f"{_seen(value)}; write a string or a list of strings")
-    return tuple(dict.fromkeys(_clean(v, f"{field}[{i}]") for i, v in enumerate(value)))
-
-
-def _clean(value: Any, field: str, *, strip: bool = True, empty: bool = False) -> str:
-    if not isinstance(value, str):
-        raise Problem(field, "wrong_type", f"{_seen(value)}; write a string")
-    if any("\ud800" <= char <= "\udfff" for char in value):
-        message = f"{_seen(value)} holds half a surrogate pair, which no text can; mend the escape"
-        raise Problem(field, "broken_text", message)
-    text = value.strip() if strip else value.rstrip()
-    if not text and not empty:
-        raise Problem(field, "empty", f"{_seen(value)} is empty; write some text")
-    return text
-
-
-def _seen(value: Any) -> str:
-    """A value as a message shows it, with its type in JSON's words and not too long."""
-    kinds = {bool: "boolean", int: "number", float: "number", str: "string", list: "list"}
-    shown = ascii(value)
-    short = shown if len(shown) <= 60 else shown[:57] + "..."
-    return "null" if value is None else f"{short} ({kinds.get(type(value), 'object')})"
+        raise Problem(field, "wrong_type", f"{seen(value)}; write a string or a list of strings")
+    return tuple(dict.fromkeys(clean(v, f"{field}[{i}]") for i, v in enumerate(value)))
 
 
 def _not_valid(name: str, valid: Iterable[str]) -> str:

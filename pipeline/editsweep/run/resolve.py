@@ -58,16 +58,19 @@ class Source:
     def of(cls, source: str, home: "Source") -> "Source":
         """What a requirement's `source` means; `""` is the train split of `home`.
 
+        Bad records are left out of it if they are of `home`.
+
         Raises:
             ConfigError: `home` has no train split, or there is no such dataset or split.
         """
         if source:
-            name, split = registry.parse_source(source)
-            return cls(name, split)
+            name, split, path = registry.parse_source(source)
+            return cls(name, split, None if path is None else str(path), home.skip_bad)
         if "train" not in registry.splits(home.name):
             has = ", ".join(registry.splits(home.name))
             raise ConfigError(
-                f"dataset {home.name!r} has no train split to learn from (it has {has})"
+                f"dataset {home.name!r} has no train split to learn from (it has {has}); name "
+                "other data, e.g. world:train, my_edits.jsonl or zsre@FILE"
             )
         return replace(home, split="train")
 
@@ -88,7 +91,7 @@ class Source:
             ConfigError: there is no such dataset or split.
             DataError: the data are missing or bad.
         """
-        if self.name.endswith(".txt"):
+        if self.path is None and self.name.endswith(".txt"):
             texts = read_texts(Path(self.name))
             return Corpus(texts=texts), content_id(list(texts))
         data = self.load()
@@ -193,7 +196,9 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
 
 
 def _records(choice: DatasetChoice, axes: list[Any], where: str) -> Records:
-    source = Source(choice.name, choice.split, choice.path, choice.skip_bad)
+    said = None if choice.path is None else Path(choice.path)
+    name, path = registry.locate(choice.name, said)
+    source = Source(name, choice.split, None if path is None else str(path), choice.skip_bad)
     data = source.load(choice.limit)
     asked = tuple(only_axes(request, axes) for request in data.requests)
     return Records(source, replace(data, requests=asked), where)

@@ -141,7 +141,7 @@ def test_more_workers_than_cores_are_refused(editsweep, sweep, tmp_path):
 
 def test_datasets(editsweep):
     assert "world" in editsweep("datasets")
-    assert {"name": "lecture", "splits": ["all"]} in json.loads(
+    assert {"name": "lecture", "splits": ["all"], "needs_file": False} in json.loads(
         editsweep("datasets", "list", "--json")
     )
     card = json.loads(editsweep("datasets", "show", EDITS, "--json"))
