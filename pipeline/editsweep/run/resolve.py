@@ -2,7 +2,8 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -132,9 +133,11 @@ def resolve(sweep: Sweep) -> Resolved:
         for index, choice in enumerate(sweep.editors)
         for use in _variants(choice, f"editors[{index}]")
     )
-    datasets = tuple(
-        _records(choice, sweep.metrics.axes, f"datasets[{index}]")
-        for index, choice in enumerate(sweep.datasets)
+    datasets = _told_apart(
+        [
+            _records(choice, sweep.metrics.axes, f"datasets[{index}]")
+            for index, choice in enumerate(sweep.datasets)
+        ]
     )
     digests = {source: source.corpus()[1] for source in dict.fromkeys(_sources(editors, datasets))}
     return Resolved(sweep, models, editors, datasets, digests)
@@ -202,6 +205,23 @@ def _records(choice: DatasetChoice, axes: list[Any], where: str) -> Records:
     data = source.load(choice.limit)
     asked = tuple(only_axes(request, axes) for request in data.requests)
     return Records(source, replace(data, requests=asked), where)
+
+
+def _told_apart(datasets: Sequence[Records]) -> tuple[Records, ...]:
+    """The same; several files of one dataset have the file in their name, as `zsre@my_file`."""
+    counts = Counter((records.data.name, records.data.split) for records in datasets)
+    return tuple(
+        _with_file(records) if counts[records.data.name, records.data.split] > 1 else records
+        for records in datasets
+    )
+
+
+def _with_file(records: Records) -> Records:
+    data, path = records.data, records.source.path
+    if path is None:
+        return records
+    stem = Path(Path(path).name.removesuffix(".gz")).stem
+    return replace(records, data=replace(data, name=f"{data.name}@{stem}"))
 
 
 def _sources(editors: tuple[EditorUse, ...], datasets: tuple[Records, ...]) -> Iterator[Source]:

@@ -200,6 +200,20 @@ def test_a_sweep_reads_it_and_an_editor_can_learn_from_it(tmp_path):
     assert len(source.corpus()[0].requests) == 2
 
 
+def test_two_files_of_one_dataset_have_different_names(tmp_path):
+    one, two = (
+        write(tmp_path / "one.jsonl", GOOD),
+        write(tmp_path / "two.json.gz", {**GOOD, "alt": "Jo"}),
+    )
+    two.write_bytes(gzip.compress(two.read_bytes()))
+    text = f"name: t\nmodels: [tiny-llama]\neditors: [none]\ndatasets: ['zsre@{one}', 'zsre@{two}']"
+    plan = make_plan(resolve(parse_sweep(text)))
+    assert [cell.label for cell in plan.cells.values()] == [
+        "none · zsre@one",
+        "none · zsre@two",
+    ]
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_published_files(name, real_data):
     records, relations, faults, left_out = FILES[name]
