@@ -44,6 +44,11 @@ def seen(value: Any) -> str:
     return "null" if value is None else f"{short} ({kinds.get(type(value), 'object')})"
 
 
+def quoted(text: str) -> str:
+    """A text as a message quotes it, with what cannot be seen spelt out, and not too long."""
+    return repr(text) if len(text) <= 200 else f"{text[:197]!r}..."
+
+
 def needed(record: Mapping[str, Any], key: str, place: str = "") -> str:
     """A string that has to be there and say something; `place` leads the field's name.
 
@@ -101,7 +106,7 @@ def aliases(value: Any, field: str) -> tuple[str, ...]:
 
 def inside(place: str, key: str) -> str:
     """The name of a field of a field, e.g. `portability.New Question`."""
-    return f"{place}.{key}" if place else key
+    return f"{place}.{key}" if place and key else place or key
 
 
 def _flat(value: Any, field: str) -> Iterable[str]:

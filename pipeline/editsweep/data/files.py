@@ -110,7 +110,7 @@ class _Text:
                 self.use(1)
                 if self.next() == "]":
                     raise self.error("a comma before the end of the array; remove it")
-            elif listed and self.next() != "]":
+            elif listed and self.next() not in ("]", ""):
                 raise self.error("no comma between two records")
         if listed and not mark:
             raise self.error("the file ends inside its array; fetch the whole file again")

@@ -1,14 +1,14 @@
 """From the values of a file to edit requests, with every fault of every record."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from editsweep.core.types import EditRequest
 from editsweep.data.dataset import Fault, Read
-from editsweep.data.fields import Problem, same_text
+from editsweep.data.fields import Problem, inside, quoted, same_text
 from editsweep.data.files import read_values
 from editsweep.errors import DataError
 
@@ -28,7 +28,18 @@ Compare = Callable[[EditRequest, list[tuple[int, EditRequest]], Note], None]
 """Looks at an edit and earlier ones of the same fact; raises `Problem` to leave it out."""
 
 
-def read_requests(path: Path, parse: Parse, compare: Compare, skip_bad: bool) -> Read:
+Unfold = Callable[[Any], Iterable[tuple[str, Any]]]
+"""The records that are in one value of a file, each with its place in it."""
+
+
+def whole(value: Any) -> Iterable[tuple[str, Any]]:
+    """A value that is one record."""
+    return [("", value)]
+
+
+def read_requests(
+    path: Path, parse: Parse, compare: Compare, skip_bad: bool, unfold: Unfold = whole
+) -> Read:
     """The requests in a file, in its order.
 
     Raises:
@@ -38,15 +49,16 @@ def read_requests(path: Path, parse: Parse, compare: Compare, skip_bad: bool) ->
     requests: list[EditRequest] = []
     faults: list[Fault] = []
     before: Seen = {}
-    for line, value in read_values(path):
+    for line, place, value in _records(path, unfold):
         notes: list[Fault] = []
-        note = partial(_note, notes, str(path), line, len(requests))
+        note = partial(_note, notes, str(path), line, place, len(requests))
         try:
             made = _made(value, parse, note)
             for request in made:
                 compare(request, before.get(_fact(request), []), note)
         except Problem as problem:
-            faults.append(Fault(str(path), line, problem.field, problem.kind, problem.message))
+            field = inside(place, problem.field)
+            faults.append(Fault(str(path), line, field, problem.kind, problem.message))
         else:
             for request in made:
                 before.setdefault(_fact(request), []).append((line, request))
@@ -70,8 +82,8 @@ def strict(request: EditRequest, earlier: list[tuple[int, EditRequest]], _: Note
     for line, first in earlier:
         if same_text(first.target_new) != same_text(request.target_new):
             message = (
-                f"{request.target_new!r} contradicts line {line}, which gives "
-                f"{first.target_new!r} for the same subject and prompt; keep one of the two"
+                f"{quoted(request.target_new)} contradicts line {line}, which gives "
+                f"{quoted(first.target_new)} for the same subject and prompt; keep one of the two"
             )
             raise Problem("target_new", "contradiction", message)
         raise Problem("", "duplicate", f"the same edit as line {line}; remove one of the two")
@@ -90,8 +102,18 @@ def lenient(request: EditRequest, earlier: list[tuple[int, EditRequest]], note: 
         if same_text(first.target_new) == same_text(request.target_new):
             note("", "repeated", f"the same edit as line {line}, with other probes")
         else:
-            message = f"{request.target_new!r}, but {first.target_new!r} in line {line}"
+            message = f"{quoted(request.target_new)}, but {quoted(first.target_new)} in line {line}"
             note("target_new", "contradiction", f"{message}, for the same subject and prompt")
+
+
+def _records(path: Path, unfold: Unfold) -> Iterator[tuple[int, str, Any]]:
+    for line, value in read_values(path):
+        try:
+            found = [("", value)] if isinstance(value, Problem) else list(unfold(value))
+        except Problem as problem:
+            found = [("", problem)]
+        for place, record in found:
+            yield line, place, record
 
 
 def _made(value: Any, parse: Parse, note: Note) -> list[EditRequest]:
@@ -101,9 +123,16 @@ def _made(value: Any, parse: Parse, note: Note) -> list[EditRequest]:
 
 
 def _note(
-    notes: list[Fault], file: str, line: int, position: int, field: str, kind: str, message: str
+    notes: list[Fault],
+    file: str,
+    line: int,
+    place: str,
+    position: int,
+    field: str,
+    kind: str,
+    message: str,
 ) -> None:
-    notes.append(Fault(file, line, field, kind, message, position))
+    notes.append(Fault(file, line, inside(place, field), kind, message, position))
 
 
 def _fact(request: EditRequest) -> tuple[str, str]:

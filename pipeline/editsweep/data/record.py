@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from editsweep.core.types import AXES, EditRequest, Probe
-from editsweep.data.fields import Problem, clean, same_text, seen
+from editsweep.data.fields import Problem, clean, quoted, same_text, seen
 
 _RECORD_KEYS = ("subject", "prompt", "target_new", "target_true", "relation", "probes")
 _PROBE_KEYS = ("axis", "prompt", "answers", "unwanted", "facet")
@@ -23,7 +23,7 @@ def parse_record(record: Any) -> EditRequest:
     new = _text(record, "target_new")
     old = None if record.get("target_true") is None else _text(record, "target_true")
     if old is not None and same_text(new) == same_text(old):
-        message = f"{new!r} is what target_true says already; an edit has to change something"
+        message = f"{quoted(new)} is what target_true says already; an edit has to change something"
         raise Problem("target_new", "no_op", message)
     relation = _text(record, "relation", empty=True) if "relation" in record else ""
     listed = record.get("probes", [])
@@ -56,28 +56,24 @@ def _probe(entry: Any, place: str) -> Probe:
 
 def _template(prompt: str, subject: str | None) -> str:
     """`prompt` with `{}` where the subject belongs."""
-    holes = prompt.count("{}")
+    holes, said = prompt.count("{}"), quoted(prompt)
     if subject is None:
         if holes:
-            message = f"{prompt!r} has {{}}, but there is no subject; give one or write it out"
+            message = f"{said} has {{}}, but there is no subject; give one or write it out"
             raise Problem("prompt", "no_subject", message)
         return prompt
     if holes == 1:
         return prompt
     if holes > 1:
-        message = f"{prompt!r} has {{}} {holes} times; keep it once, where the subject belongs"
+        message = f"{said} has {{}} {holes} times; keep it once, where the subject belongs"
         raise Problem("prompt", "many_subjects", message)
-    found = prompt.count(subject)
+    found, name = prompt.count(subject), quoted(subject)
     if found == 1:
         return prompt.replace(subject, "{}")
     if found > 1:
-        message = (
-            f"{prompt!r} has the subject {subject!r} {found} times; write {{}} for one of them"
-        )
+        message = f"{said} has the subject {name} {found} times; write {{}} for one of them"
         raise Problem("prompt", "many_subjects", message)
-    message = (
-        f"{prompt!r} has neither {{}} nor the subject {subject!r}; write {{}} where it belongs"
-    )
+    message = f"{said} has neither {{}} nor the subject {name}; write {{}} where it belongs"
     raise Problem("prompt", "no_subject", message)
 
 

@@ -12,11 +12,11 @@ from functools import partial
 from typing import Literal
 
 from editsweep.core.types import EditRequest
-from editsweep.data.fields import Problem, aliases, mapping, needed, optional
-from editsweep.data.published import Published, Questions, Record, old_target, template
+from editsweep.data.fields import Problem, aliases, needed, optional
+from editsweep.data.published import Published, Questions, Record, hop, old_target, template
 from editsweep.data.reading import Note
 
-_LOC_LEAD = "nq question: "
+_LOC_LEAD = "nq question:"
 
 
 def edits(record: Record, note: Note, target: Literal["alt", "answers"]) -> Iterable[EditRequest]:
@@ -68,25 +68,17 @@ def _implied(record: Record, asked: Questions) -> None:
     """What follows from `alt`: the question back, and one step further."""
     back = optional(record, "inverse question")
     asked.ask("inverse question", "reverse", back, [needed(record, "subject")])
-    if record.get("portability") is not None:
-        hop = mapping(record["portability"], "portability")
-        asked.ask(
-            "portability.New Question",
-            "portability",
-            optional(hop, "New Question", "portability"),
-            [optional(hop, "New Answer", "portability")],
-            facet="reasoning",
-        )
+    hop(record, asked)
 
 
 def _question(loc: str) -> str:
-    """A question of Natural Questions as a question: without its mark, with `?`."""
-    text = loc.removeprefix(_LOC_LEAD.strip()).strip()
-    return text if text.endswith("?") or not text else f"{text}?"
+    """A question of Natural Questions, which a mark leads, with `?` in place of the mark."""
+    text = loc.removeprefix(_LOC_LEAD).strip()
+    return text if text in ("", loc) or text.endswith("?") else f"{text}?"
 
 
 _SOURCE = "the files zsre_mend_*.json of MEND, ROME and EasyEdit"
-_LICENCE = "MIT in ROME and EasyEdit, which carry it"
+_LICENCE = "MIT (MEND, ROME and EasyEdit, which carry it)"
 
 ZSRE = Published(partial(edits, target="alt"), _SOURCE, _LICENCE)
 ZSRE_ANSWERS = Published(partial(edits, target="answers"), _SOURCE, _LICENCE)
