@@ -20,8 +20,19 @@ DATASETS = Registry(
     table={
         "world": "editsweep.data.world:WORLD",
         "lecture": "editsweep.data.lecture:LECTURE",
+        "counterfact": "editsweep.data.counterfact:COUNTERFACT",
+        "counterfact-flat": "editsweep.data.counterfact:COUNTERFACT_FLAT",
         "zsre": "editsweep.data.zsre:ZSRE",
         "zsre-answers": "editsweep.data.zsre:ZSRE_ANSWERS",
+        "wikidata-recent": "editsweep.data.knowedit:WIKIDATA_RECENT",
+        "wikidata-counterfact": "editsweep.data.knowedit:WIKIDATA_COUNTERFACT",
+        "knowedit-zsre": "editsweep.data.knowedit:ZSRE",
+        "wikibio": "editsweep.data.knowedit:WIKIBIO",
+        "convsent": "editsweep.data.knowedit:CONVSENT",
+        "sanitation": "editsweep.data.knowedit:SANITATION",
+        "known-1000": "editsweep.data.known:KNOWN_1000",
+        "cknowedit": "editsweep.data.multilingual:CKNOWEDIT",
+        "bmike-53": "editsweep.data.multilingual:BMIKE_53",
     },
 )
 
