@@ -12,6 +12,9 @@ from editsweep.errors import DataError
 
 datasets = typer.Typer(help="List, show or check datasets.", invoke_without_command=True)
 
+RELATIONS = 20
+"""So many are shown, those with the most edits; in some sets nearly every edit has its own."""
+
 DataName = Annotated[str, typer.Argument(help="A dataset's name, NAME@FILE, or a .jsonl file.")]
 DataPath = Annotated[
     Path | None, typer.Option("--path", help="Read these files in place of the shipped ones.")
@@ -57,7 +60,12 @@ def show(name: DataName, path: DataPath = None, json: Json = False) -> None:
     as_table(("split", "edits", "digest"), _splits(card))
     probes = [(a, f or "–", n) for a, facets in card["probes"].items() for f, n in facets.items()]
     as_table(("axis", "facet", "probes"), probes)
-    as_table(("relation", "edits"), card["relations"].items())
+    relations = sorted(card["relations"].items(), key=lambda item: -item[1])
+    as_table(("relation", "edits"), relations[:RELATIONS])
+    if len(relations) > RELATIONS:
+        console.print(
+            f"and {len(relations) - RELATIONS:,} more relations (all of them with --json)"
+        )
     if card["faults"]:
         rows = [(k, n, card["left_out"].get(k, 0)) for k, n in card["faults"].items()]
         as_table(("fault", "found", "left out"), rows)
