@@ -222,3 +222,17 @@ def synthetic(tmp_path: Path) -> Callable[..., SyntheticSweep]:
         return SyntheticSweep(tmp_path / name, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Callable[[str], Path]:
+    """The path of a published file, which lies in `shared/data` beside the checkout."""
+    root = Path(__file__).resolve().parents[1]
+
+    def find(name: str) -> Path:
+        for above in (root, root.parent):
+            if (path := above / "shared" / "data" / name).is_file():
+                return path
+        pytest.skip(f"no {name} in shared/data beside the checkout")
+
+    return find

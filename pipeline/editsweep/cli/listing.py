@@ -12,7 +12,10 @@ from editsweep.errors import DataError
 
 datasets = typer.Typer(help="List, show or check datasets.", invoke_without_command=True)
 
-DataName = Annotated[str, typer.Argument(help="A dataset's name, or a .jsonl file.")]
+RELATIONS = 20
+"""So many are shown, those with the most edits; in some sets nearly every edit has its own."""
+
+DataName = Annotated[str, typer.Argument(help="A dataset's name, NAME@FILE, or a .jsonl file.")]
 DataPath = Annotated[
     Path | None, typer.Option("--path", help="Read these files in place of the shipped ones.")
 ]
@@ -29,11 +32,18 @@ def list_datasets(json: Json = False) -> None:
     """Every dataset with its splits."""
     from editsweep.data import registry
 
-    rows = [{"name": n, "splits": list(registry.splits(n))} for n in registry.DATASETS.names()]
+    rows: list[dict[str, Any]] = [
+        {"name": n, "splits": list(registry.splits(n)), "needs_file": registry.needs_file(n)}
+        for n in registry.DATASETS.names()
+    ]
     if json:
         as_json(rows)
         return
-    as_table(("dataset", "splits"), [(r["name"], ", ".join(r["splits"])) for r in rows])
+    table = [
+        (r["name"], ", ".join(r["splits"]), f"{r['name']}@FILE" if r["needs_file"] else "shipped")
+        for r in rows
+    ]
+    as_table(("dataset", "splits", "data"), table)
 
 
 @datasets.command()
@@ -50,14 +60,20 @@ def show(name: DataName, path: DataPath = None, json: Json = False) -> None:
     as_table(("split", "edits", "digest"), _splits(card))
     probes = [(a, f or "–", n) for a, facets in card["probes"].items() for f, n in facets.items()]
     as_table(("axis", "facet", "probes"), probes)
-    as_table(("relation", "edits"), card["relations"].items())
+    relations = sorted(card["relations"].items(), key=lambda item: -item[1])
+    as_table(("relation", "edits"), relations[:RELATIONS])
+    if len(relations) > RELATIONS:
+        console.print(
+            f"and {len(relations) - RELATIONS:,} more relations (all of them with --json)"
+        )
     if card["faults"]:
-        as_table(("fault", "records"), card["faults"].items())
+        rows = [(k, n, card["left_out"].get(k, 0)) for k, n in card["faults"].items()]
+        as_table(("fault", "found", "left out"), rows)
 
 
 @datasets.command()
 def validate(name: DataName, path: DataPath = None, json: Json = False) -> None:
-    """Read every record; name file, line and field of each that is wrong. Exit code 2 if any is."""
+    """Name file, line and field of all that is wrong. Exit code 2 if a record must be left out."""
     from editsweep.data import registry
 
     faults = [
@@ -69,11 +85,13 @@ def validate(name: DataName, path: DataPath = None, json: Json = False) -> None:
         as_json([{f.name: getattr(fault, f.name) for f in fields(fault)} for fault in faults])
     else:
         for fault in faults:
-            console.print(str(fault), markup=False, soft_wrap=True)
-    if faults:
-        raise DataError(f"{name}: {len(faults)} bad records")
+            lead = "" if fault.position is None else "kept: "
+            console.print(f"{lead}{fault}", markup=False, soft_wrap=True)
+    left_out = sum(fault.position is None for fault in faults)
+    if left_out:
+        raise DataError(f"{name}: {left_out} bad records")
     if not json:
-        console.print(f"{name}: no faults")
+        console.print(f"{name}: {len(faults) or 'no'} faults")
 
 
 def editors(json: Json = False) -> None:

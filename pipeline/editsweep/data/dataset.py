@@ -1,4 +1,4 @@
-"""A dataset: edit requests in a fixed order, and what was wrong with the records left out."""
+"""A dataset: edit requests in a fixed order, and what was wrong with the records."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,8 @@ class Fault:
     """What is wrong with one record.
 
     `line` counts from 1, `field` is a path such as `probes[2].answers`, `kind` a short stable word
-    and `message` a sentence for a person.
+    and `message` a sentence for a person. `position` is the place in the split of the request that
+    is kept in spite of it; None when the record is left out.
     """
 
     file: str
@@ -23,6 +24,7 @@ class Fault:
     field: str
     kind: str
     message: str
+    position: int | None = None
 
     def __str__(self) -> str:
         """File, line, field and what to do."""
@@ -54,6 +56,16 @@ class Dataset:
         kept = tuple(requests)
         digest = content_id([request.edit_id for request in kept])
         return cls(name, split, kept, tuple(faults), digest)
+
+    @property
+    def left_out(self) -> tuple[Fault, ...]:
+        """The faults of records that are not among the requests."""
+        return tuple(fault for fault in self.faults if fault.position is None)
+
+    @property
+    def notes(self) -> tuple[Fault, ...]:
+        """The faults of records that are."""
+        return tuple(fault for fault in self.faults if fault.position is not None)
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,7 @@ def card(name: str, loader: Loader, parts: Sequence[Dataset]) -> dict[str, Any]:
         for probe in request.all_probes:
             probes.setdefault(probe.axis, Counter())[probe.facet] += 1
     faults = Counter(fault.kind for part in parts for fault in part.faults)
+    left_out = Counter(fault.kind for part in parts for fault in part.left_out)
     return {
         "name": name,
         "splits": {part.split: len(part.requests) for part in parts},
@@ -106,6 +119,7 @@ def card(name: str, loader: Loader, parts: Sequence[Dataset]) -> dict[str, Any]:
         "relations": dict(sorted(Counter(request.relation for request in requests).items())),
         "probes": {axis: dict(sorted(facets.items())) for axis, facets in sorted(probes.items())},
         "faults": dict(sorted(faults.items())),
+        "left_out": dict(sorted(left_out.items())),
         "licence": loader.licence,
         "source": loader.source,
     }

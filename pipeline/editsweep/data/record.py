@@ -5,24 +5,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from editsweep.core.types import AXES, EditRequest, Probe
+from editsweep.data.fields import Problem, clean, quoted, same_text, seen
 
 _RECORD_KEYS = ("subject", "prompt", "target_new", "target_true", "relation", "probes")
 _PROBE_KEYS = ("axis", "prompt", "answers", "unwanted", "facet")
-
-
-class Problem(Exception):
-    """The first thing that is wrong with a record; becomes a `Fault` with file and line."""
-
-    def __init__(self, field: str, kind: str, message: str) -> None:
-        super().__init__(field, kind, message)
-        self.field = field
-        self.kind = kind
-        self.message = message
-
-
-def same_text(text: str) -> str:
-    """What two texts share when they differ only in case and spaces."""
-    return " ".join(text.split()).casefold()
 
 
 def parse_record(record: Any) -> EditRequest:
@@ -37,12 +23,12 @@ def parse_record(record: Any) -> EditRequest:
     new = _text(record, "target_new")
     old = None if record.get("target_true") is None else _text(record, "target_true")
     if old is not None and same_text(new) == same_text(old):
-        message = f"{new!r} is what target_true says already; an edit has to change something"
+        message = f"{quoted(new)} is what target_true says already; an edit has to change something"
         raise Problem("target_new", "no_op", message)
     relation = _text(record, "relation", empty=True) if "relation" in record else ""
     listed = record.get("probes", [])
     if not isinstance(listed, list):
-        raise Problem("probes", "wrong_type", f"{_seen(listed)}; write a list of objects")
+        raise Problem("probes", "wrong_type", f"{seen(listed)}; write a list of objects")
     probes = [_probe(entry, f"probes[{i}]") for i, entry in enumerate(listed)]
     request = EditRequest.of(subject, prompt, new, old, probes, relation)
     _no_double(request)
@@ -70,28 +56,24 @@ def _probe(entry: Any, place: str) -> Probe:
 
 def _template(prompt: str, subject: str | None) -> str:
     """`prompt` with `{}` where the subject belongs."""
-    holes = prompt.count("{}")
+    holes, said = prompt.count("{}"), quoted(prompt)
     if subject is None:
         if holes:
-            message = f"{prompt!r} has {{}}, but there is no subject; give one or write it out"
+            message = f"{said} has {{}}, but there is no subject; give one or write it out"
             raise Problem("prompt", "no_subject", message)
         return prompt
     if holes == 1:
         return prompt
     if holes > 1:
-        message = f"{prompt!r} has {{}} {holes} times; keep it once, where the subject belongs"
+        message = f"{said} has {{}} {holes} times; keep it once, where the subject belongs"
         raise Problem("prompt", "many_subjects", message)
-    found = prompt.count(subject)
+    found, name = prompt.count(subject), quoted(subject)
     if found == 1:
         return prompt.replace(subject, "{}")
     if found > 1:
-        message = (
-            f"{prompt!r} has the subject {subject!r} {found} times; write {{}} for one of them"
-        )
+        message = f"{said} has the subject {name} {found} times; write {{}} for one of them"
         raise Problem("prompt", "many_subjects", message)
-    message = (
-        f"{prompt!r} has neither {{}} nor the subject {subject!r}; write {{}} where it belongs"
-    )
+    message = f"{said} has neither {{}} nor the subject {name}; write {{}} where it belongs"
     raise Problem("prompt", "no_subject", message)
 
 
@@ -107,7 +89,7 @@ def _no_double(request: EditRequest) -> None:
 
 def _object(value: Any, place: str, keys: Iterable[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Problem(place, "wrong_type", f"{_seen(value)}; write an object {{...}}")
+        raise Problem(place, "wrong_type", f"{seen(value)}; write an object {{...}}")
     strange = [key for key in value if key not in keys]
     if strange:
         field = f"{place}.{strange[0]}" if place else strange[0]
@@ -122,7 +104,7 @@ def _text(
     field = f"{place}.{key}" if place else key
     if key not in record:
         raise Problem(field, "missing", "is missing; every record needs it")
-    return _clean(record[key], field, strip=strip, empty=empty)
+    return clean(record[key], field, strip=strip, empty=empty)
 
 
 def _texts(record: dict[str, Any], key: str, place: str) -> tuple[str, ...]:
@@ -132,30 +114,10 @@ def _texts(record: dict[str, Any], key: str, place: str) -> tuple[str, ...]:
         return ()
     field = f"{place}.{key}"
     if isinstance(value, str):
-        return (_clean(value, field),)
+        return (clean(value, field),)
     if not isinstance(value, list):
-        raise Problem(field, "wrong_type", f"{_seen(value)}; write a string or a list of strings")
-    return tuple(dict.fromkeys(_clean(v, f"{field}[{i}]") for i, v in enumerate(value)))
-
-
-def _clean(value: Any, field: str, *, strip: bool = True, empty: bool = False) -> str:
-    if not isinstance(value, str):
-        raise Problem(field, "wrong_type", f"{_seen(value)}; write a string")
-    if any("\ud800" <= char <= "\udfff" for char in value):
-        message = f"{_seen(value)} holds half a surrogate pair, which no text can; mend the escape"
-        raise Problem(field, "broken_text", message)
-    text = value.strip() if strip else value.rstrip()
-    if not text and not empty:
-        raise Problem(field, "empty", f"{_seen(value)} is empty; write some text")
-    return text
-
-
-def _seen(value: Any) -> str:
-    """A value as a message shows it, with its type in JSON's words and not too long."""
-    kinds = {bool: "boolean", int: "number", float: "number", str: "string", list: "list"}
-    shown = ascii(value)
-    short = shown if len(shown) <= 60 else shown[:57] + "..."
-    return "null" if value is None else f"{short} ({kinds.get(type(value), 'object')})"
+        raise Problem(field, "wrong_type", f"{seen(value)}; write a string or a list of strings")
+    return tuple(dict.fromkeys(clean(v, f"{field}[{i}]") for i, v in enumerate(value)))
 
 
 def _not_valid(name: str, valid: Iterable[str]) -> str:

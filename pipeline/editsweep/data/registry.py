@@ -1,13 +1,17 @@
-"""The datasets, by name; a path to a `.jsonl` file is a name too."""
+"""The datasets, by name; a path to a `.jsonl` file is a name too, and so is NAME@PATH.
+
+`zsre@zsre_mend_eval.json` is the dataset `zsre` read from that file of the user's.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from editsweep.core.names import unknown
 from editsweep.core.registry import Registry
 from editsweep.data.dataset import Dataset, Loader, Read, card
 from editsweep.data.jsonl import read_jsonl
+from editsweep.data.published import Published
 from editsweep.errors import ConfigError, DataError
 
 DATASETS = Registry(
@@ -16,6 +20,19 @@ DATASETS = Registry(
     table={
         "world": "editsweep.data.world:WORLD",
         "lecture": "editsweep.data.lecture:LECTURE",
+        "counterfact": "editsweep.data.counterfact:COUNTERFACT",
+        "counterfact-flat": "editsweep.data.counterfact:COUNTERFACT_FLAT",
+        "zsre": "editsweep.data.zsre:ZSRE",
+        "zsre-answers": "editsweep.data.zsre:ZSRE_ANSWERS",
+        "wikidata-recent": "editsweep.data.knowedit:WIKIDATA_RECENT",
+        "wikidata-counterfact": "editsweep.data.knowedit:WIKIDATA_COUNTERFACT",
+        "knowedit-zsre": "editsweep.data.knowedit:ZSRE",
+        "wikibio": "editsweep.data.knowedit:WIKIBIO",
+        "convsent": "editsweep.data.knowedit:CONVSENT",
+        "sanitation": "editsweep.data.knowedit:SANITATION",
+        "known-1000": "editsweep.data.known:KNOWN_1000",
+        "cknowedit": "editsweep.data.multilingual:CKNOWEDIT",
+        "bmike-53": "editsweep.data.multilingual:BMIKE_53",
     },
 )
 
@@ -33,10 +50,11 @@ def load(
     """The first `limit` requests of a split, or all of them.
 
     Args:
-        name: a name in `DATASETS`, or the path of a file in our JSONL format.
+        name: a name in `DATASETS`, one with a path as NAME@PATH, or the path of a file in our
+            JSONL format.
         split: one of `splits(name)`; `test` also stands for the whole of an undivided dataset.
         limit: at most this many requests, from the first.
-        path: read these files in place of the ones that are shipped.
+        path: read these files in place of the ones that are shipped, if any are.
         skip_bad: leave bad records out and keep them as faults.
 
     Raises:
@@ -45,14 +63,18 @@ def load(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit {limit}: write 1 or more, or leave it out for the whole split")
+    name, path = locate(name, path)
     loader = _loader(name)
     chosen = WHOLE if split == "test" and loader.splits == (WHOLE,) else split
     if chosen not in loader.splits:
         raise unknown(f"split of dataset {name!r}:", split, loader.splits)
-    read = loader.read(chosen, path, skip_bad)
+    read = _read(name, loader, chosen, path, skip_bad)
     if not read.requests:
         raise DataError(f"dataset {name!r}, split {chosen!r}: no usable record is left")
-    return Dataset.of(_short(name), chosen, read.requests[:limit], read.faults)
+    taken = read.requests[:limit]
+    # A note belongs to a request, and tells nothing about a run that does without that one.
+    faults = [f for f in read.faults if f.position is None or f.position < len(taken)]
+    return Dataset.of(_short(name), chosen, taken, faults)
 
 
 def splits(name: str) -> tuple[str, ...]:
@@ -61,32 +83,86 @@ def splits(name: str) -> tuple[str, ...]:
     Raises:
         ConfigError: there is no such dataset.
     """
-    return _loader(name).splits
+    return _loader(locate(name)[0]).splits
 
 
-def parse_source(source: str) -> tuple[str, str]:
-    """`world:train` as name and split; without a split it is `test`.
+def needs_file(name: str) -> bool:
+    """Whether a dataset is read only from a file that the user names.
 
     Raises:
-        ConfigError: the name or the split is empty.
+        ConfigError: there is no such dataset.
     """
+    return isinstance(_loader(name), Published)
+
+
+class Located(NamedTuple):
+    """A dataset's name, and the files it is read from if they are not the shipped ones."""
+
+    name: str
+    path: Path | None
+
+
+def locate(name: str, path: Path | None = None) -> Located:
+    """`zsre@FILE` as `zsre` and `FILE`; `path` is where it was said already.
+
+    Raises:
+        ConfigError: the path is empty, is said twice, or belongs to no dataset that there is.
+    """
+    short, at, file = name.partition("@")
+    if at and short not in DATASETS.names():
+        # A file may have @ in its name, or lie in a folder that has.
+        if not Path(name).exists() and not {"/", "\\"} & set(short):
+            raise unknown("dataset", short, DATASETS.names())
+        at = ""
+    if not at:
+        return Located(name, path)
+    if not file:
+        raise ConfigError(f"dataset {name!r}: write the path of a file after @")
+    if path is not None:
+        raise ConfigError(f"dataset {name!r}: a second path, {str(path)!r}; write only one")
+    return Located(short, Path(file))
+
+
+class SourceName(NamedTuple):
+    """What a text says about where data come from."""
+
+    name: str
+    split: str
+    path: Path | None = None
+
+
+def parse_source(source: str) -> SourceName:
+    """NAME, NAME:SPLIT, NAME@PATH, NAME:SPLIT@PATH or the path of a file; no split means `test`.
+
+    Raises:
+        ConfigError: the name, the split or the path is empty, or the path belongs to no dataset.
+    """
+    # The split stands before the path, which may have colons of its own.
+    front, at, file = source.partition("@")
+    name, colon, split = front.rpartition(":")
+    if at and (name or split) in DATASETS.names():
+        found = locate(f"{name or split}@{file}")
+        return SourceName(found.name, split if colon else "test", found.path)
     name, colon, split = source.rpartition(":")
     if not colon or "/" in split or "\\" in split or split.endswith(".jsonl"):
         name, split = source, "test"
     if not name or not split:
-        raise ConfigError(f"data source {source!r}: write NAME, NAME:SPLIT or the path of a file")
-    return name, split
+        raise ConfigError(
+            f"data source {source!r}: write NAME, NAME:SPLIT, NAME:SPLIT@PATH or the path of a file"
+        )
+    found = locate(name)
+    return SourceName(found.name, split, found.path)
 
 
-def open_source(source: str, limit: int | None = None) -> Dataset:
+def open_source(source: str, limit: int | None = None, skip_bad: bool = False) -> Dataset:
     """The data that `source` names, as `parse_source` reads it.
 
     Raises:
         ConfigError: there is no such dataset or split.
         DataError: the data are missing or bad.
     """
-    name, split = parse_source(source)
-    return load(name, split, limit)
+    name, split, path = parse_source(source)
+    return load(name, split, limit, path, skip_bad)
 
 
 def show(name: str, path: Path | None = None, skip_bad: bool = True) -> dict[str, Any]:
@@ -96,10 +172,11 @@ def show(name: str, path: Path | None = None, skip_bad: bool = True) -> dict[str
         ConfigError: there is no such dataset.
         DataError: the data are missing or damaged, or have bad records and not `skip_bad`.
     """
+    name, path = locate(name, path)
     loader = _loader(name)
     parts = []
     for split in loader.splits:
-        read = loader.read(split, path, skip_bad)
+        read = _read(name, loader, split, path, skip_bad)
         parts.append(Dataset.of(_short(name), split, read.requests, read.faults))
     return card(_short(name), loader, parts)
 
@@ -116,6 +193,15 @@ class _File:
     def read(self, split: str, path: Path | None, skip_bad: bool) -> Read:
         """All of it."""
         return read_jsonl(path or self.file, skip_bad)
+
+
+def _read(name: str, loader: Loader, split: str, path: Path | None, skip_bad: bool) -> Read:
+    if path is None and isinstance(loader, Published):
+        raise ConfigError(
+            f"dataset {name!r} is not shipped; name your file of it: `{name}@FILE`, in a sweep also "
+            f"`path: FILE`, on the command line also --path FILE (it is published as {loader.source})"
+        )
+    return loader.read(split, path, skip_bad)
 
 
 def _is_file(name: str) -> bool:

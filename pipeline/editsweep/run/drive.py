@@ -70,7 +70,7 @@ def run_sweep(
     plan = make_plan(resolve(sweep))
     with SweepStore(folder).locked() as store, stoppable(shown.say) as stop:
         _bind(store, plan)
-        for warning in (*plan.left_out, *store.warnings):
+        for warning in (*plan.left_out, *plan.noted, *store.warnings):
             shown.say(warning)
         work = Dispatch(plan, store, shown, stop)
         if work.units_left == 0 and _is_finished(store):

@@ -14,6 +14,7 @@ from editsweep import __version__
 from editsweep.core import schema
 from editsweep.core.ids import content_id
 from editsweep.core.types import EditRequest, Regime
+from editsweep.data.dataset import Dataset, Fault
 from editsweep.editors.base import EditorSpec
 from editsweep.errors import ConfigError
 from editsweep.metrics import suite
@@ -99,15 +100,25 @@ class Plan:
     @property
     def left_out(self) -> list[str]:
         """A line for each dataset with bad records, which `skip_bad` leaves out: how many of what."""
-        datasets = {id(cell.records.data): cell.records.data for cell in self.cells.values()}
-        counts = {data.name: Counter(f.kind for f in data.faults) for data in datasets.values()}
         return [
-            f"{name}: {kinds.total()} bad records are left out ("
-            + ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-            + ")"
-            for name, kinds in counts.items()
-            if kinds
+            f"{data.name}: {_counted(data.left_out, 'bad records are left out')}"
+            for data in self._data()
+            if data.left_out
         ]
+
+    @property
+    def noted(self) -> list[str]:
+        """A line for each dataset with faults in records that are edited nevertheless."""
+        return [
+            f"{data.name}: {_counted(data.notes, 'faults in records that are kept')}"
+            for data in self._data()
+            if data.notes
+        ]
+
+    def _data(self) -> Iterator[Dataset]:
+        """Every dataset once."""
+        data = {id(cell.records.data): cell.records.data for cell in self.cells.values()}
+        yield from data.values()
 
     def to_json(self) -> dict[str, Any]:
         """The plan as `plan.json` keeps it."""
@@ -231,7 +242,9 @@ def recipes_of(
             digest = (digests or {}).get(source) or source.corpus()[1]
         kind = f"{type(need).__module__}:{type(need).__qualname__}"
         weights = [model.entry.name, model.entry.revision, model.entry.dtype]
-        key = content_id([kind, plain(need), digest, weights, __version__])
+        # Where the data lie does not matter: what is in them does.
+        own = {name: value for name, value in plain(need).items() if name != "source"}
+        key = content_id([kind, own, digest, weights, __version__])
         recipes[name] = Recipe(key, need, source, digest)
     return recipes
 
@@ -336,5 +349,11 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         "regime": str(cell.regime),
         "seed": cell.seed,
         "edits": len(data.requests),
-        "left_out": len(data.faults),
+        "left_out": len(data.left_out),
+        "noted": dict(sorted(Counter(fault.kind for fault in data.notes).items())),
     }
+
+
+def _counted(faults: Sequence[Fault], what: str) -> str:
+    kinds = sorted(Counter(fault.kind for fault in faults).items())
+    return f"{len(faults)} {what} ({', '.join(f'{count} {kind}' for kind, count in kinds)})"

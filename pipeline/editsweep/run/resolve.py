@@ -2,7 +2,8 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -58,16 +59,19 @@ class Source:
     def of(cls, source: str, home: "Source") -> "Source":
         """What a requirement's `source` means; `""` is the train split of `home`.
 
+        Bad records are left out of it if they are of `home`.
+
         Raises:
             ConfigError: `home` has no train split, or there is no such dataset or split.
         """
         if source:
-            name, split = registry.parse_source(source)
-            return cls(name, split)
+            name, split, path = registry.parse_source(source)
+            return cls(name, split, None if path is None else str(path), home.skip_bad)
         if "train" not in registry.splits(home.name):
             has = ", ".join(registry.splits(home.name))
             raise ConfigError(
-                f"dataset {home.name!r} has no train split to learn from (it has {has})"
+                f"dataset {home.name!r} has no train split to learn from (it has {has}); name "
+                "other data, e.g. world:train, my_edits.jsonl or zsre@FILE"
             )
         return replace(home, split="train")
 
@@ -88,7 +92,7 @@ class Source:
             ConfigError: there is no such dataset or split.
             DataError: the data are missing or bad.
         """
-        if self.name.endswith(".txt"):
+        if self.path is None and self.name.endswith(".txt"):
             texts = read_texts(Path(self.name))
             return Corpus(texts=texts), content_id(list(texts))
         data = self.load()
@@ -129,9 +133,11 @@ def resolve(sweep: Sweep) -> Resolved:
         for index, choice in enumerate(sweep.editors)
         for use in editor_uses(choice, f"editors[{index}]")
     )
-    datasets = tuple(
-        _records(choice, sweep.metrics.axes, f"datasets[{index}]")
-        for index, choice in enumerate(sweep.datasets)
+    datasets = _told_apart(
+        [
+            _records(choice, sweep.metrics.axes, f"datasets[{index}]")
+            for index, choice in enumerate(sweep.datasets)
+        ]
     )
     digests = {source: source.corpus()[1] for source in dict.fromkeys(_sources(editors, datasets))}
     return Resolved(sweep, models, editors, datasets, digests)
@@ -227,10 +233,29 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
 
 
 def _records(choice: DatasetChoice, axes: list[Any], where: str) -> Records:
-    source = Source(choice.name, choice.split, choice.path, choice.skip_bad)
+    said = None if choice.path is None else Path(choice.path)
+    name, path = registry.locate(choice.name, said)
+    source = Source(name, choice.split, None if path is None else str(path), choice.skip_bad)
     data = source.load(choice.limit)
     asked = tuple(only_axes(request, axes) for request in data.requests)
     return Records(source, replace(data, requests=asked), where)
+
+
+def _told_apart(datasets: Sequence[Records]) -> tuple[Records, ...]:
+    """The same; several files of one dataset have the file in their name, as `zsre@my_file`."""
+    counts = Counter((records.data.name, records.data.split) for records in datasets)
+    return tuple(
+        _with_file(records) if counts[records.data.name, records.data.split] > 1 else records
+        for records in datasets
+    )
+
+
+def _with_file(records: Records) -> Records:
+    data, path = records.data, records.source.path
+    if path is None:
+        return records
+    stem = Path(Path(path).name.removesuffix(".gz")).stem
+    return replace(records, data=replace(data, name=f"{data.name}@{stem}"))
 
 
 def _sources(editors: tuple[EditorUse, ...], datasets: tuple[Records, ...]) -> Iterator[Source]:

@@ -5,11 +5,12 @@ for. Ctrl-C and crashes lose what came after the last validation; the same comma
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import Literal
+from typing import Any, Literal
 
+from editsweep.data import registry
 from editsweep.errors import ConfigError
 from editsweep.learn.checkpoint import steps_done
 from editsweep.learn.trained import Trained
@@ -22,7 +23,7 @@ from editsweep.run.plan import Recipe, recipes_of
 from editsweep.run.progress import Progress, Silent, Snapshot
 from editsweep.run.resolve import EditorUse, ModelUse, Source, editor_uses, model_use
 from editsweep.run.stop import interruptible
-from editsweep.run.training_file import TrainingFile
+from editsweep.run.training_file import TrainingData, TrainingFile
 
 Line = Mapping[str, float]
 """A line of the training curve, as the trainer reports it."""
@@ -88,8 +89,8 @@ def training_job(file: TrainingFile) -> TrainingJob:
     """
     model = model_use(file.model)
     (editor,) = editor_uses(file.editor, "editor")
-    home = Source(file.dataset.name, "train", file.dataset.path, file.dataset.skip_bad)
-    recipes = recipes_of(editor.spec, home, model)
+    home = _home(file.dataset)
+    recipes = recipes_of(_learning_from(editor.spec, home), home, model)
     learnt = [recipe for recipe in recipes.values() if isinstance(recipe.requirement, Trained)]
     if len(learnt) != 1:
         raise ConfigError(
@@ -97,6 +98,21 @@ def training_job(file: TrainingFile) -> TrainingJob:
             "one; editors that learn are ke, mend, malmen and enn"
         )
     return TrainingJob(file.name, model, editor, learnt[0])
+
+
+def _home(data: TrainingData) -> Source:
+    """The dataset's train split, or the whole of one that is not divided."""
+    name, path = registry.locate(data.name, None if data.path is None else Path(data.path))
+    split = "train" if "train" in registry.splits(name) else registry.WHOLE
+    return Source(name, split, None if path is None else str(path), data.skip_bad)
+
+
+def _learning_from(spec: Any, home: Source) -> Any:
+    """The same, with `home` as its source unless it names one of its own."""
+    if getattr(spec, "source", "given"):
+        return spec
+    split = "" if home.split == registry.WHOLE else f":{home.split}"
+    return replace(spec, source=f"{home.name}{split}{f'@{home.path}' if home.path else ''}")
 
 
 def trained_of(recipe: Recipe) -> Trained:

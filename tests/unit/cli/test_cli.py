@@ -141,12 +141,26 @@ def test_more_workers_than_cores_are_refused(editsweep, sweep, tmp_path):
 
 def test_datasets(editsweep):
     assert "world" in editsweep("datasets")
-    assert {"name": "lecture", "splits": ["all"]} in json.loads(
+    assert {"name": "lecture", "splits": ["all"], "needs_file": False} in json.loads(
         editsweep("datasets", "list", "--json")
     )
     card = json.loads(editsweep("datasets", "show", EDITS, "--json"))
     assert (card["records"], card["faults"]) == (8, {})
     assert "8 edits" in editsweep("datasets", "show", EDITS)
+
+
+def test_a_published_set_is_read_from_a_file(editsweep, tmp_path):
+    path = tmp_path / "zsre.json"
+    records = [{"subject": "Lyon", "src": f"Is Lyon {i}?", "alt": "Jo"} for i in range(25)]
+    records.append({"subject": "Oslo", "src": "Is it?", "alt": "Jo"})
+    path.write_text(json.dumps(records), encoding="utf-8")
+    card = json.loads(editsweep("datasets", "show", "zsre", "--path", path, "--json"))
+    assert card == json.loads(editsweep("datasets", "show", f"zsre@{path}", "--json"))
+    assert (card["name"], card["records"], card["left_out"]) == ("zsre", 26, {})
+    assert card["faults"] == {"no_subject": 1}
+    assert "and 6 more relations" in editsweep("datasets", "show", "zsre", "--path", path)
+    assert f"kept: {path}:1: src: " in editsweep("datasets", "validate", f"zsre@{path}")
+    assert "zsre@FILE" in editsweep("datasets", "show", "zsre", code=2)
 
 
 def test_validate_names_each_fault(editsweep, tmp_path):

@@ -1,11 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from editsweep.core.ids import content_id
 from editsweep.data.dataset import Dataset, Fault
 from editsweep.data.jsonl import write_jsonl
-from editsweep.data.registry import DATASETS, load, open_source, parse_source, show, splits
+from editsweep.data.registry import load, open_source, parse_source, show, splits
 from editsweep.data.root import datasets_root
 from editsweep.errors import ConfigError, DataError
 
@@ -29,13 +30,53 @@ def user_file(tmp_path):
     ],
 )
 def test_parse_source(source, name, split):
-    assert parse_source(source) == (name, split)
+    assert parse_source(source) == (name, split, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "split", "path"),
+    [
+        ("zsre@a/b.json", "zsre", "test", "a/b.json"),
+        ("zsre:all@b.json.gz", "zsre", "all", "b.json.gz"),
+        ("world:train@C:/me@home", "world", "train", "C:/me@home"),
+        ("zsre@b.txt", "zsre", "test", "b.txt"),
+    ],
+)
+def test_a_source_can_name_a_file(source, name, split, path):
+    assert parse_source(source) == (name, split, Path(path))
 
 
 @pytest.mark.parametrize("source", ["", ":train", "world:"])
 def test_half_a_source_is_refused(source):
     with pytest.raises(ConfigError, match="NAME:SPLIT"):
         parse_source(source)
+
+
+@pytest.mark.parametrize("source", ["zrse@b.json", "zrse@b.jsonl"])
+def test_a_path_belongs_to_a_dataset(source):
+    with pytest.raises(ConfigError, match="did you mean 'zsre'"):
+        load(source)
+    with pytest.raises(ConfigError, match="did you mean 'zsre'"):
+        parse_source(source)
+
+
+def test_a_path_is_said_once():
+    with pytest.raises(ConfigError, match="after @"):
+        load("zsre@")
+    with pytest.raises(ConfigError, match="only one"):
+        load("zsre@a.json", path=Path("b.json"))
+
+
+def test_what_is_not_shipped_wants_a_file():
+    with pytest.raises(ConfigError, match="zsre@FILE"):
+        load("zsre")
+    with pytest.raises(ConfigError, match="zsre@FILE"):
+        show("zsre")
+
+
+def test_a_file_may_have_a_mark_in_its_name(user_file):
+    path = user_file.rename(user_file.with_name("me@home.jsonl"))
+    assert len(load(str(path)).requests) == 3
 
 
 def test_limit_takes_the_first():
@@ -55,7 +96,11 @@ def test_names_and_splits_get_the_nearest():
         load("world", "trian")
     with pytest.raises(ConfigError, match="valid: all"):
         load("lecture", "train")
-    assert [splits(name) for name in DATASETS.names()] == [("train", "test"), ("all",)]
+    assert [splits(name) for name in ("world", "lecture", "zsre")] == [
+        ("train", "test"),
+        ("all",),
+        ("all",),
+    ]
 
 
 def test_a_file_is_a_dataset(user_file):

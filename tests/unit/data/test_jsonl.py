@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editsweep.core.types import AXES, EditRequest, Probe
-from editsweep.data.jsonl import SHOWN, read_jsonl, write_jsonl
+from editsweep.data.jsonl import read_jsonl, write_jsonl
+from editsweep.data.reading import SHOWN
 from editsweep.errors import DataError
 
 GOOD = {"subject": "Lyon", "prompt": "{} is in", "target_new": "Japan", "target_true": "France"}

@@ -54,6 +54,14 @@ def test_a_part_of_a_sweep_says_so(synthetic: Callable[..., Any]) -> None:
     assert all(row["mean"] == "" for row in rows if row["missing"] == "40")
 
 
+def test_faults_of_the_records_are_told(synthetic: Callable[..., Any]) -> None:
+    sweep = synthetic()
+    sweep.plan["cells"][0] |= {"left_out": 3, "noted": {"no_op": 2, "no_subject": 1}}
+    page = made(sweep)["report.html"].decode()
+    assert "3 bad records left out" in page
+    assert "kept with a fault: 2 no_op, 1 no_subject" in page
+
+
 def test_a_sweep_without_results_has_a_report(synthetic: Callable[..., Any]) -> None:
     sweep = synthetic()
     sweep.commit([])
