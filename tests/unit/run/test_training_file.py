@@ -1,5 +1,7 @@
 """The training file: strict, nested hyperparameters, and the same network as a sweep's."""
 
+import json
+
 import pytest
 
 from editsweep.editors.ke import KeSpec
@@ -103,6 +105,23 @@ def test_the_network_is_the_one_that_a_sweep_asks_for():
     assert job("editor.training.seed=1").recipe.key not in plan.assets
     assert job("model.dtype=float16").recipe.key not in plan.assets
     assert job("model.token_budget=64").recipe.key in plan.assets
+
+
+def test_an_undivided_dataset_is_learnt_from_whole_wherever_its_file_lies(tmp_path):
+    record = {
+        "src": "Where is Lyon?",
+        "subject": "Lyon",
+        "alt": "Peru",
+        "rephrase": "Where's Lyon?",
+    }
+    record |= {"answers": ["France"], "loc": "nq question: who is it", "loc_ans": "Ada"}
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_text(json.dumps(record) + "\n", encoding="utf-8")
+    wanted = f"{{name: mend, source: zsre@{tmp_path / 'b.jsonl'}}}"
+    plan = make_plan(resolve(parse_sweep(SWEEP, [f"editors=[{wanted}]"])))
+    text = "name: t\nmodel: tiny-llama\neditor: mend\ndataset: "
+    for said in (f"zsre@{tmp_path / 'a.jsonl'}", f"{{name: zsre, path: {tmp_path / 'a.jsonl'}}}"):
+        assert training_job(parse_training(text + said)).recipe.key in plan.assets
 
 
 def test_a_value_beside_the_grid_and_in_it_is_refused():
