@@ -12,8 +12,8 @@ from editsweep.editors.learned import LearnedEditor
 from editsweep.errors import ConfigError
 from editsweep.learn.changes import Proposal, Proposals
 from editsweep.learn.network import Network
-from editsweep.learn.residual import FactorNetworks
-from editsweep.learn.signal import FactorsByModule, Signal
+from editsweep.learn.residual import MappingNetwork
+from editsweep.learn.signal import Signal
 from editsweep.learn.trained import Trained
 from editsweep.learn.training import Training
 from editsweep.model.language_model import LanguageModel
@@ -60,7 +60,7 @@ class MalmenSpec:
         return LearnedEditor.of(self.network, model, assets["network"])
 
 
-class MalmenNetwork(Network):
+class MalmenNetwork(MappingNetwork):
     """The change of a matrix that best gives each token the output its own learnt edit would give.
 
     With keys K [n, d_in] (the tokens' inputs), D_t = −α (k_tᵀ x̃_t) δ̃_t and λ = e^log_damping:
@@ -69,22 +69,8 @@ class MalmenNetwork(Network):
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, int]], method: MalmenMethod) -> None:
-        super().__init__()
-        self.mapping = FactorNetworks(shapes, method.rank, film="after")
-        self.log_rate = nn.Parameter(torch.full((len(shapes),), method.rate).log())
+        super().__init__(shapes, method.rank, method.rate, film="after")
         self.log_damping = nn.Parameter(torch.full((len(shapes),), method.damping).log())
-
-    def draw(self, generator: torch.Generator) -> None:
-        """Draw the starting weights."""
-        self.mapping.draw(generator)
-
-    def observe(self, factors: FactorsByModule) -> None:
-        """Gradient factors of training edits, for the normalisers."""
-        self.mapping.observe(factors)
-
-    def settle(self) -> None:
-        """Normalise by what was observed."""
-        self.mapping.settle()
 
     def propose(self, signal: Signal) -> Proposals:
         """Rank: the tokens of the group's edits."""

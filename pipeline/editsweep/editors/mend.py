@@ -4,16 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
-from torch import nn
-
 from editsweep.editors.base import Asset, Editor, Requirement
 from editsweep.editors.learned import LearnedEditor
 from editsweep.errors import ConfigError
 from editsweep.learn.changes import Proposal, Proposals
 from editsweep.learn.network import Network
-from editsweep.learn.residual import FactorNetworks
-from editsweep.learn.signal import FactorsByModule, Signal
+from editsweep.learn.residual import MappingNetwork
+from editsweep.learn.signal import Signal
 from editsweep.learn.trained import Trained
 from editsweep.learn.training import Training
 from editsweep.model.language_model import LanguageModel
@@ -30,7 +27,7 @@ class MendMethod:
 
     def network(self, shapes: Mapping[str, tuple[int, int]], d_model: int) -> Network:
         """One `FactorNetwork` for each shape of matrix."""
-        return MendNetwork(shapes, self.rank, self.rate)
+        return MendNetwork(shapes, self.rank, self.rate, film="before")
 
 
 @dataclass(frozen=True)
@@ -58,28 +55,11 @@ class MendSpec:
         return LearnedEditor.of(self.network, model, assets["network"])
 
 
-class MendNetwork(Network):
+class MendNetwork(MappingNetwork):
     """ΔW = −α Σ_t δ̃_t x̃_tᵀ with (x̃, δ̃) of the network of W's shape, and α of W alone (eq. 3).
 
     At the start, before anything was observed, this is one step of gradient descent of rate α.
     """
-
-    def __init__(self, shapes: Mapping[str, tuple[int, int]], rank: int, rate: float) -> None:
-        super().__init__()
-        self.mapping = FactorNetworks(shapes, rank, film="before")
-        self.log_rate = nn.Parameter(torch.full((len(shapes),), rate).log())
-
-    def draw(self, generator: torch.Generator) -> None:
-        """Draw the starting weights."""
-        self.mapping.draw(generator)
-
-    def observe(self, factors: FactorsByModule) -> None:
-        """Gradient factors of training edits, for the normalisers."""
-        self.mapping.observe(factors)
-
-    def settle(self) -> None:
-        """Normalise by what was observed."""
-        self.mapping.settle()
 
     def propose(self, signal: Signal) -> Proposals:
         """Rank: the tokens of the group's edits."""

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from editsweep.learn.network import Network
 from editsweep.learn.signal import Factors, FactorsByModule
 
 BLOCKS = 2
@@ -169,3 +170,30 @@ class FactorNetworks(nn.Module):
         x, delta = self.networks[index](seen.x, seen.delta, mode)
         live = seen.live[..., None]
         return x * live, delta * live
+
+
+class MappingNetwork(Network):
+    """A network that maps the factors of each token, with a learnt rate for each matrix."""
+
+    def __init__(
+        self,
+        shapes: Mapping[str, tuple[int, int]],
+        rank: int,
+        rate: float,
+        film: Literal["before", "after"],
+    ) -> None:
+        super().__init__()
+        self.mapping = FactorNetworks(shapes, rank, film)
+        self.log_rate = nn.Parameter(torch.full((len(shapes),), rate).log())
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw the starting weights."""
+        self.mapping.draw(generator)
+
+    def observe(self, factors: FactorsByModule) -> None:
+        """Gradient factors of training edits, for the normalisers."""
+        self.mapping.observe(factors)
+
+    def settle(self) -> None:
+        """Normalise by what was observed."""
+        self.mapping.settle()

@@ -19,6 +19,7 @@ from editsweep.model.asset import Asset
 from editsweep.model.hooks import only_blocks, reading
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.scoring import final_hidden
+from editsweep.model.upper import TokenRows
 
 
 @dataclass(frozen=True)
@@ -83,20 +84,14 @@ def second_moment(
 
 def _keys(model: LanguageModel, layer: int, rows: Sequence[Sequence[int]]) -> Tensor:
     """Inputs of the layer's MLP output projection at every token of `rows` [tokens, d_mlp]."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), model.tokenizer.pad_token_id)
-    real = torch.zeros(len(rows), width, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)], real[i, : len(row)] = torch.tensor(row), True
-    positions = torch.arange(width).expand(len(rows), width)
-    causal = torch.ones(width, width, dtype=torch.bool).tril().expand(len(rows), 1, width, width)
+    made = TokenRows.of(model, rows)
     seen: list[Tensor] = []
     with (
         reading(model, model.mlp_out(layer), lambda x, _: seen.append(x)),
         only_blocks(model, stop=layer + 1),
     ):
-        final_hidden(model, *(t.to(model.device) for t in (ids, positions, causal)))
-    return seen[0][real.to(model.device)].float()
+        final_hidden(model, made.ids, made.positions, made.sees)
+    return seen[0][made.real].float()
 
 
 def _batches(model: LanguageModel, texts: Sequence[str], budget: int) -> Iterator[list[list[int]]]:
