@@ -11,10 +11,19 @@ import torch
 
 from editsweep.core.ids import canonical_json
 from editsweep.core.types import Corpus, EditRequest, Probe, Regime
-from editsweep.editors.base import Asset, Edited, Editor, EditorSpec, Requirement
+from editsweep.editors.base import (
+    Asset,
+    Edited,
+    Editor,
+    EditorSpec,
+    Requirement,
+    State,
+    edit_next,
+)
 from editsweep.errors import EditError
 from editsweep.model.language_model import LanguageModel
-from editsweep.model.patch import difference
+from editsweep.model.merge import merged
+from editsweep.model.patch import Patch, added, difference
 from editsweep.model.tiny import TINY_TYPES, tiny_model, tiny_tokenizer
 
 __all__ = ["TINY_TYPES", "check_editor", "tiny_model", "tiny_requests", "tiny_tokenizer"]
@@ -58,7 +67,8 @@ def check_editor(spec: EditorSpec, model: LanguageModel | None = None) -> None:
 
     The spec is frozen, hashes, pickles and is plain JSON; the model is left as it was, bit for bit
     and without hooks; a group's patch is the same alone and beside others, and again with the same
-    seed; a request that cannot be edited comes back as an error and disturbs nobody.
+    seed; a request that cannot be edited comes back as an error and disturbs nobody; a sequence
+    that goes on from a kept patch and state ends like one that was never stopped.
 
     Raises:
         AssertionError: the contract is broken; the message says where.
@@ -70,6 +80,8 @@ def check_editor(spec: EditorSpec, model: LanguageModel | None = None) -> None:
     for regime in (Regime(), Regime("batch", 2)):
         if regime.kind in spec.regimes:
             _check_groups(spec, model, editor, regime.groups(tiny_requests(4 * regime.size)))
+    if "sequential" in spec.regimes:
+        _check_chain(spec, model, editor, tiny_requests(3))
     _check_untouched(spec, model, before)
 
 
@@ -77,7 +89,7 @@ def _check_spec(spec: EditorSpec) -> None:
     name = type(spec).__name__
     assert _is_frozen(spec), f"{name} must be a frozen dataclass"
     assert isinstance(spec, EditorSpec), f"{name} needs name, regimes, requirements() and build()"
-    known = {"single", "batch"}
+    known = {"single", "batch", "sequential"}
     assert spec.regimes, f"{name}.regimes is empty"
     assert spec.regimes <= known, f"{name}.regimes has {sorted(spec.regimes - known)}"
     whole: Any = spec
@@ -128,6 +140,36 @@ def _check_groups(
     mixed = _edit(spec, editor, [odd[0], *groups, odd[1]])
     for index, one in enumerate(mixed[1:-1]):
         _check_same(f"{spec.name}: group {index}, beside odd requests", together[index], one)
+
+
+def _check_chain(
+    spec: EditorSpec, model: LanguageModel, editor: Editor, requests: Sequence[EditRequest]
+) -> None:
+    kept: list[tuple[Patch, State]] = [(Patch(), {})]
+    for index, request in enumerate(requests):
+        where = f"{spec.name}: step {index} of a sequence"
+        for again in range(2):
+            edited, patch, state = _step(editor, model, request, *kept[index])
+            assert edited.error is None, f"{where} could not be edited: {edited.error}"
+            _check_patch(where, model, edited)
+            if again:
+                apart = difference(patch, kept[index + 1][0])
+                assert apart == 0, f"{where}, twice from one state: {apart:.1e} apart"
+            else:
+                kept.append((patch, state))
+    _, _, state = _step(editor, model, _odd(requests[0], 1), *kept[-1])
+    assert all(torch.equal(state[name], t) for name, t in kept[-1][1].items()), (
+        f"{spec.name}: an edit that failed changed the state of the sequence"
+    )
+
+
+def _step(
+    editor: Editor, model: LanguageModel, request: EditRequest, patch: Patch, state: State
+) -> tuple[Edited, Patch, State]:
+    """One more edit on a model that `patch` has changed already."""
+    with merged(model, patch):
+        edited, state = edit_next(editor, [request], state, seed=0)
+    return edited, added(patch, edited.patch or Patch()), state
 
 
 def _odd(request: EditRequest, kind: int) -> EditRequest:

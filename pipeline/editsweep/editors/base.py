@@ -4,13 +4,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
+from torch import Tensor
+
 from editsweep.core.types import EditRequest
 from editsweep.errors import EditError
 from editsweep.model.asset import Asset, Requirement
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.patch import Patch
 
-__all__ = ["Asset", "Edited", "Editor", "EditorSpec", "Requirement"]
+__all__ = [
+    "Asset",
+    "Chained",
+    "Edited",
+    "Editor",
+    "EditorSpec",
+    "Requirement",
+    "State",
+    "edit_next",
+]
+
+# What an editor carries from one step of a sequence to the next, beside the weights.
+State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,34 @@ class Editor(Protocol):
         A group's result does not depend on the other groups. A group that cannot be edited
         comes back with an `error`, it is never raised.
         """
+
+
+@runtime_checkable
+class Chained(Protocol):
+    """An editor that remembers, along a sequence, more than the weights that it has changed."""
+
+    def edit_next(
+        self, group: Sequence[EditRequest], state: State, seed: int
+    ) -> tuple[Edited, State]:
+        """Edit the model as it now is; `state` is empty at the start of a sequence.
+
+        Returns:
+            What came of the group, its patch relative to the model as it now is, and the next
+            step's state. A failed group leaves the state as it was.
+        """
+
+
+def edit_next(
+    editor: Editor, group: Sequence[EditRequest], state: State, seed: int
+) -> tuple[Edited, State]:
+    """One step of a sequence, whether or not the editor carries a state.
+
+    The caller has written the earlier steps into the weights (`model.merge.merged`).
+    """
+    if isinstance(editor, Chained):
+        return editor.edit_next(group, state, seed)
+    (edited,) = editor.edit([group], seed)
+    return edited, state
 
 
 @runtime_checkable

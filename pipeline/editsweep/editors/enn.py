@@ -44,7 +44,7 @@ class EnnSpec:
     """Hyperparameters; `source` is what the start is learnt from, "" the dataset's train split."""
 
     name: ClassVar[str] = "enn"
-    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch"})
+    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch", "sequential"})
 
     source: str = ""
     network: EnnMethod = field(default_factory=EnnMethod)

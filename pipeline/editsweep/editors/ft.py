@@ -32,7 +32,7 @@ class FtSpec:
     """Hyperparameters; `layer` None is 7/10 of the depth (21 of 30, the field's 21 of 28 to 32)."""
 
     name: ClassVar[str] = "ft"
-    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch"})
+    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch", "sequential"})
 
     layer: int | None = None
     objective: Literal["target", "prompt_last"] = "target"

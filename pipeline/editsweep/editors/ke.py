@@ -40,7 +40,7 @@ class KeSpec:
     """Hyperparameters; `source` is what the network learns from, "" the dataset's train split."""
 
     name: ClassVar[str] = "ke"
-    regimes: ClassVar[frozenset[str]] = frozenset({"single"})
+    regimes: ClassVar[frozenset[str]] = frozenset({"single", "sequential"})
 
     source: str = ""
     network: KeMethod = field(default_factory=KeMethod)

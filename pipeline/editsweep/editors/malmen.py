@@ -40,7 +40,7 @@ class MalmenSpec:
     """Hyperparameters; `source` is what the network learns from, "" the dataset's train split."""
 
     name: ClassVar[str] = "malmen"
-    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch"})
+    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch", "sequential"})
 
     source: str = ""
     network: MalmenMethod = field(default_factory=MalmenMethod)

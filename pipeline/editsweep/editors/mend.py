@@ -35,7 +35,7 @@ class MendSpec:
     """Hyperparameters; `source` is what the network learns from, "" the dataset's train split."""
 
     name: ClassVar[str] = "mend"
-    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch"})
+    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch", "sequential"})
 
     source: str = ""
     network: MendMethod = field(default_factory=MendMethod)

@@ -14,7 +14,7 @@ class NoneSpec:
     """The unedited model; no hyperparameters."""
 
     name: ClassVar[str] = "none"
-    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch"})
+    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch", "sequential"})
 
     def requirements(self) -> Mapping[str, Requirement]:
         """Nothing."""

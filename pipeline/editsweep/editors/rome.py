@@ -41,7 +41,7 @@ class RomeSpec:
     """
 
     name: ClassVar[str] = "rome"
-    regimes: ClassVar[frozenset[str]] = frozenset({"single"})
+    regimes: ClassVar[frozenset[str]] = frozenset({"single", "sequential"})
 
     layer: int | None = None
     contexts: int = 10

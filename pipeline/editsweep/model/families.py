@@ -14,18 +14,20 @@ from editsweep.errors import ModelError
 class Family:
     """The names of the modules that editors touch.
 
-    `blocks` is relative to the causal language model; `attention`, `mlp`, `mlp_in` (the MLP's input
-    projections) and `mlp_out` (its output projection) are relative to one block. `transposed` says that linear weights lie as
-    [d_in, d_out], as in GPT-2. `block_returns` says whether a block returns its hidden states bare
-    or as the first of a tuple. `final_norm` is what the last block's output goes through, relative
-    to the causal language model; `mlp_norm` is a norm of the block through which the MLP's output
-    goes before it is added to the residual stream, "" where there is none.
+    `blocks` is relative to the causal language model; `attention`, `attention_out` (its output
+    projection), `mlp`, `mlp_in` (the MLP's input projections) and `mlp_out` (its output projection)
+    are relative to one block. `transposed` says that linear weights lie as [d_in, d_out], as in
+    GPT-2. `block_returns` says whether a block returns its hidden states bare or as the first of a
+    tuple. `final_norm` is what the last block's output goes through, relative to the causal
+    language model; `mlp_norm` is a norm of the block through which the MLP's output goes before it
+    is added to the residual stream, "" where there is none.
     """
 
     name: str
     model_types: tuple[str, ...]
     blocks: str
     attention: str
+    attention_out: str
     mlp: str
     mlp_in: tuple[str, ...]
     mlp_out: str
@@ -41,6 +43,7 @@ FAMILIES = (
         model_types=("llama", "mistral", "qwen2", "qwen3", "gemma"),
         blocks="model.layers",
         attention="self_attn",
+        attention_out="self_attn.o_proj",
         mlp="mlp",
         mlp_in=("mlp.gate_proj", "mlp.up_proj"),
         mlp_out="mlp.down_proj",
@@ -50,6 +53,7 @@ FAMILIES = (
         model_types=("gemma2", "gemma3_text"),
         blocks="model.layers",
         attention="self_attn",
+        attention_out="self_attn.o_proj",
         mlp="mlp",
         mlp_in=("mlp.gate_proj", "mlp.up_proj"),
         mlp_out="mlp.down_proj",
@@ -60,6 +64,7 @@ FAMILIES = (
         model_types=("gpt2",),
         blocks="transformer.h",
         attention="attn",
+        attention_out="attn.c_proj",
         mlp="mlp",
         mlp_in=("mlp.c_fc",),
         mlp_out="mlp.c_proj",
@@ -71,6 +76,7 @@ FAMILIES = (
         model_types=("gpt_neox",),
         blocks="gpt_neox.layers",
         attention="attention",
+        attention_out="attention.dense",
         mlp="mlp",
         mlp_in=("mlp.dense_h_to_4h",),
         mlp_out="mlp.dense_4h_to_h",
@@ -81,6 +87,7 @@ FAMILIES = (
         model_types=("gptj",),
         blocks="transformer.h",
         attention="attn",
+        attention_out="attn.out_proj",
         mlp="mlp",
         mlp_in=("mlp.fc_in",),
         mlp_out="mlp.fc_out",

@@ -57,6 +57,10 @@ class LanguageModel:
         """Name of the MLP's output projection of one block, e.g. `model.layers.5.mlp.down_proj`."""
         return f"{self.family.blocks}.{layer}.{self.family.mlp_out}"
 
+    def attention_out(self, layer: int) -> str:
+        """Name of the attention's output projection of one block."""
+        return f"{self.family.blocks}.{layer}.{self.family.attention_out}"
+
     def mlp_matrices(self, layer: int) -> tuple[str, ...]:
         """Names of all linear modules of one block's MLP, the output projection last."""
         family = self.family

@@ -102,6 +102,26 @@ class Patch:
         return all(bool(torch.isfinite(t).all()) for t in tensors)
 
 
+def low_rank(a: Tensor, b: Tensor) -> Change:
+    """bᵀ a as two factors, or as one matrix where that holds fewer numbers."""
+    smaller = a.numel() + b.numel() <= a.shape[1] * b.shape[1]
+    return LowRank(a, b) if smaller else Dense(b.T @ a)
+
+
+def added(p: Patch, q: Patch) -> Patch:
+    """Both patches in one: the changes summed, the prefixes one after the other."""
+    adds = dict(p.adds)
+    for name, change in q.adds.items():
+        adds[name] = _sum(adds[name], change) if name in adds else change
+    return Patch(adds, p.prefix + q.prefix)
+
+
+def _sum(p: Change, q: Change) -> Change:
+    if isinstance(p, LowRank) and isinstance(q, LowRank):
+        return low_rank(torch.cat([p.a, q.a]), torch.cat([p.b, q.b]))
+    return Dense(p.delta() + q.delta())
+
+
 def difference(p: Patch | None, q: Patch | None) -> float:
     """Relative distance of two patches' weight changes, infinite when they touch other things."""
     p, q = p or Patch(), q or Patch()
@@ -148,8 +168,13 @@ def _addend(changes: Mapping[int, Change], n_rows: int) -> Addend:
 
 
 def _stacked(low: Mapping[int, LowRank], n_rows: int) -> tuple[Tensor, Tensor]:
-    """a [rows, rank, d_in] and b [rows, rank, d_out], zero where a row has no such change."""
+    """a [rows, rank, d_in] and b [rows, rank, d_out], zero where a row has no such change.
+
+    One change that all rows share stays one: a batch of thousands of edits has a large rank.
+    """
     rank, some = max(change.rank for change in low.values()), next(iter(low.values()))
+    if len(low) == n_rows and all(change is some for change in low.values()):
+        return some.a, some.b
     a = some.a.new_zeros(n_rows, rank, some.a.shape[1])
     b = some.b.new_zeros(n_rows, rank, some.b.shape[1])
     for row, change in low.items():

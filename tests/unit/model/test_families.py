@@ -15,7 +15,8 @@ def test_the_row_says_what_the_model_does(model_type):
     model = tiny_model(model_type)
     family, seen = model.family, {}
     block = model.blocks[1]
-    for part in ("", family.attention, family.mlp, *family.mlp_in, family.mlp_out):
+    parts = (family.attention, family.attention_out, family.mlp, *family.mlp_in, family.mlp_out)
+    for part in ("", *parts):
         block.get_submodule(part).register_forward_hook(
             lambda _, args, output, part=part: seen.__setitem__(part, (args, output))
         )
@@ -26,7 +27,11 @@ def test_the_row_says_what_the_model_does(model_type):
     assert isinstance(returned, tuple) == (family.block_returns == "tuple")
     hidden = returned[0] if isinstance(returned, tuple) else returned
     assert hidden.shape == (1, 7, 32)
-    assert family.attention in seen
+    attended = seen[family.attention][1]
+    torch.testing.assert_close(
+        attended[0] if isinstance(attended, tuple) else attended, seen[family.attention_out][1]
+    )
+    assert model.attention_out(1).endswith(family.attention_out)
     (x,), y = seen[family.mlp_out]
     name = model.mlp_out(1)
     assert model.module.get_submodule(name) is block.get_submodule(family.mlp_out)

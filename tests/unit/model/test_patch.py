@@ -3,7 +3,7 @@ import torch
 
 from editsweep.errors import StoreError
 from editsweep.model.merge import load_patch, merged, save_patch
-from editsweep.model.patch import Dense, LowRank, Patch, applied, difference
+from editsweep.model.patch import Dense, LowRank, Patch, added, applied, difference, low_rank
 from editsweep.model.tiny import TINY_TYPES, tiny_model
 
 
@@ -38,6 +38,41 @@ def test_difference():
     low = patch.adds[name]
     twice = Patch({name: LowRank(2 * low.a, low.b)})
     assert difference(Patch({name: low}), twice) == pytest.approx(0.5)
+
+
+def test_a_change_is_stored_as_what_is_smaller():
+    dice = torch.Generator().manual_seed(5)
+    few, many = (torch.randn(n, 8, generator=dice) for n in (2, 20))
+    assert isinstance(low_rank(few, few), LowRank)
+    assert isinstance(low_rank(many, many), Dense)
+    torch.testing.assert_close(low_rank(many, many).delta(), many.T @ many)
+
+
+def test_added_patches_add_their_changes():
+    model = tiny_model()
+    p, q = some_patch(model), Patch({model.mlp_out(1): some_patch(model).adds[model.mlp_out(0)]})
+    both = added(added(p, q), p)
+    assert both.adds.keys() == p.adds.keys()
+    for name, change in both.adds.items():
+        parts = [patch.adds[name].delta() for patch in (p, q, p) if name in patch.adds]
+        torch.testing.assert_close(change.delta(), sum(parts))
+    assert both.prefix == 2 * p.prefix
+    assert added(Patch(), p).adds == p.adds
+
+
+def test_a_change_that_all_rows_share_is_not_copied_for_each():
+    model = tiny_model()
+    name = model.mlp_out(0)
+    change = Patch({name: some_patch(model).adds[name]})
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+    with applied(model, [change, change]):
+        shared = model.module(ids).logits
+    with applied(model, [change, Patch(dict(change.adds))]):
+        same = model.module(ids).logits
+    with merged(model, change):
+        written = model.module(ids).logits
+    torch.testing.assert_close(shared, same)
+    torch.testing.assert_close(shared, written, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("model_type", TINY_TYPES)
