@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from editsweep.core.types import EditRequest
+
 REFERENCE = Path(__file__).resolve().parents[2].parent / "shared" / "reference" / "goldens.json"
 
 
@@ -20,3 +22,38 @@ def smollm2():
     from editsweep.model.load import load
 
     return load("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def requests(goldens):
+    """The facts of the goldens, by id."""
+    return {
+        fact["id"]: EditRequest.of(fact["subject"], fact["prompt"], fact["target_new"])
+        for fact in goldens["facts"]
+    }
+
+
+@pytest.fixture(scope="session")
+def moments(goldens, smollm2):
+    """C of blocks 4 to 8 over the sentences of the goldens, and the number of vectors."""
+    from editsweep.model.moments import second_moments
+
+    sentences = goldens["covariance"]["sentences"]
+    made, count, _ = second_moments(smollm2, range(4, 9), sentences, 10**6)
+    return made, count
+
+
+@pytest.fixture(scope="session")
+def assets(goldens, moments):
+    """The assets with which the published implementations were run, for editors of any layers."""
+    from editsweep.model.asset import Asset
+
+    def of(*layers):
+        tensors = {f"moment.{layer}": moments[0][layer] for layer in layers}
+        templates = list(goldens["context_templates"][1:])
+        return {
+            "contexts": Asset(meta={"templates": templates}),
+            "moment": Asset(tensors, {"layers": list(layers)}),
+        }
+
+    return of

@@ -1,40 +1,31 @@
 """The same numbers as the published implementations on the same model, prefixes and C."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from editsweep.core.types import EditRequest, Probe
+from editsweep.core.types import Probe
 from editsweep.editors.ft import FtSpec
-from editsweep.editors.rome import Rome, RomeSpec, cholesky
+from editsweep.editors.rome import RomeSpec
+from editsweep.locate.facts import fact_rows
 from editsweep.metrics import protocols
 from editsweep.model.asking import AskSettings, Question, ask
-from editsweep.model.moments import second_moment
 from editsweep.model.patch import LowRank, Patch
+from editsweep.model.solve import Metric
 
 LAYER = 5
 SILENT = AskSettings(generate=())
 
 
 @pytest.fixture(scope="module")
-def requests(goldens):
-    return {
-        fact["id"]: EditRequest.of(fact["subject"], fact["prompt"], fact["target_new"])
-        for fact in goldens["facts"]
-    }
-
-
-@pytest.fixture(scope="module")
-def moment(goldens, smollm2):
-    return second_moment(smollm2, LAYER, goldens["covariance"]["sentences"], 10**6)
-
-
-@pytest.fixture(scope="module")
-def solved(goldens, smollm2, requests):
+def solved(goldens, smollm2, requests, assets):
     """Every fact of the goldens, optimised once; δ does not depend on C."""
-    rome = Rome(RomeSpec(), smollm2, LAYER, tuple(goldens["context_templates"]), None)
+    rome = RomeSpec(layer=LAYER).build(smollm2, assets(LAYER))
     sections = ("C_identity", "C_identity_counterfact_P")
     ids = [i for s in sections for i in goldens["rome"][s]["edits"]]
-    return dict(zip(ids, rome.solve([rome.rows(requests[i]) for i in ids]), strict=True))
+    identity = replace(rome, metric=Metric())
+    return identity.solve({i: fact_rows(smollm2, rome.templates, requests[i]) for i in ids})
 
 
 def near(mine, theirs, tolerance):
@@ -44,12 +35,13 @@ def near(mine, theirs, tolerance):
     assert float((mine[: len(first)] - first).norm() / first.norm()) < tolerance
 
 
-def test_the_second_moment(goldens, moment):
-    c, count, _ = moment
-    theirs = goldens["covariance"]["per_layer"][str(LAYER)]
+def test_the_second_moments(goldens, moments):
+    made, count = moments
     assert count == goldens["covariance"]["n_tokens"]
-    assert float(c.norm()) == pytest.approx(theirs["fro_before_ridge"], rel=1e-6)
-    assert float(c.diagonal().mean()) == pytest.approx(theirs["mean_diag"], rel=1e-6)
+    for layer, c in made.items():
+        theirs = goldens["covariance"]["per_layer"][str(layer)]
+        assert float(c.norm()) == pytest.approx(theirs["fro_before_ridge"], rel=1e-6)
+        assert float(c.diagonal().mean()) == pytest.approx(theirs["mean_diag"], rel=1e-6)
 
 
 def test_rome_with_the_identity(goldens, solved):
@@ -63,13 +55,12 @@ def test_rome_with_the_identity(goldens, solved):
             near(mine.v, theirs["v"], 1e-4)
 
 
-def test_rome_with_the_second_moment(goldens, smollm2, requests, moment):
+def test_rome_with_the_second_moment(goldens, smollm2, requests, assets):
     edits = goldens["rome"]["C_cov"]["edits"]
-    factor = cholesky(moment[0], 1e-2)
-    templates = tuple(goldens["context_templates"])
     # δ is tested above and does not depend on C: one step is enough to see u and the denominator.
-    rome = Rome(RomeSpec(steps=1), smollm2, LAYER, templates, factor)
-    for name, mine in zip(edits, rome.solve([rome.rows(requests[i]) for i in edits]), strict=True):
+    rome = RomeSpec(layer=LAYER, steps=1).build(smollm2, assets(LAYER))
+    facts = {name: fact_rows(smollm2, rome.templates, requests[name]) for name in edits}
+    for name, mine in rome.solve(facts).items():
         near(mine.u, edits[name]["u"], 1e-4)
 
 

@@ -27,7 +27,8 @@ from editsweep.editors.ke import KeSpec
 from editsweep.editors.malmen import MalmenSpec
 from editsweep.editors.mend import MendSpec
 from editsweep.editors.none import NoneSpec
-from editsweep.editors.rome import Rome, RomeSpec
+from editsweep.editors.rank_one import RankOne
+from editsweep.editors.rome import RomeSpec
 from editsweep.learn.network import make_network
 from editsweep.model.asking import AskSettings
 from editsweep.model.language_model import LanguageModel
@@ -103,7 +104,7 @@ def ft_contest(model: LanguageModel) -> Contest:
 def rome_contest(model: LanguageModel, rows_at_once: int) -> Contest:
     """ROME, then asking; the plain loop optimises with that many of an edit's rows a forward."""
     rome = built(RomeSpec(), model)
-    assert isinstance(rome, Rome)
+    assert isinstance(rome, RankOne)
     weight = model.weight(model.mlp_out(rome.layer))
 
     def edit(request: EditRequest) -> None:

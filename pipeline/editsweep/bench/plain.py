@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from editsweep.core.types import EditRequest
 from editsweep.editors.ft import FtSpec
-from editsweep.editors.rome import Rome
+from editsweep.editors.rank_one import RankOne
+from editsweep.locate.facts import fact_rows
 from editsweep.model.hooks import adding, reading
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.scoring import log_softmax
@@ -73,22 +75,22 @@ def ft(model: LanguageModel, spec: FtSpec, layer: int, request: EditRequest) -> 
     return delta.T if model.family.transposed else delta
 
 
-def rome(edit: Rome, request: EditRequest, rows_at_once: int) -> Tensor:
+def rome(edit: RankOne, request: EditRequest, rows_at_once: int) -> Tensor:
     """The change that ROME gives, whole rows through the whole model in every step.
 
     `rows_at_once` is how many of the edit's rows share a forward: all, as published code has it,
     or one.
     """
-    model, spec = edit.model, edit.spec
-    rows = edit.rows(request)
+    model, search = edit.model, edit.search
+    rows = fact_rows(model, edit.templates, request)
     templates, bare = rows[:-1], rows[-1]
     size = float(_value(edit, templates[0].row.ids, templates[0].row.start)[1].norm())
     keys = torch.stack([_value(edit, r.row.ids, r.row.start)[0] for r in templates])
-    u = edit._direction(keys.mean(0, keepdim=True))[0]
+    u = F.normalize(edit.metric.directions(keys.mean(0, keepdim=True))[0], dim=0).to(keys.dtype)
     delta = torch.zeros(len(model.weight(model.mlp_out(edit.layer))), requires_grad=True)
-    adam = torch.optim.Adam([delta], lr=spec.rate)
+    adam = torch.optim.Adam([delta], lr=search.rate)
     before: Tensor | None = None
-    for step in range(1, spec.steps + 1):
+    for step in range(1, search.steps + 1):
         total, gradient = 0.0, torch.zeros_like(delta)
         for first in range(0, len(rows), rows_at_once):
             part = rows[first : first + rows_at_once]
@@ -98,8 +100,8 @@ def rome(edit: Rome, request: EditRequest, rows_at_once: int) -> Tensor:
                 if r is bare:
                     after = logp[r.row.start]
                     before = after.detach() if before is None else before
-                    loss = loss + spec.divergence * (after.exp() * (after - before)).sum()
-                    loss = loss + spec.penalty * delta.norm() / size**2
+                    loss = loss + search.divergence * (after.exp() * (after - before)).sum()
+                    loss = loss + search.penalty * delta.norm() / size**2
                 else:
                     end = len(part[row].row.ids)
                     wanted = torch.tensor(r.targets)
@@ -107,18 +109,18 @@ def rome(edit: Rome, request: EditRequest, rows_at_once: int) -> Tensor:
                     loss = loss - own.mean() / len(templates)
             gradient += torch.autograd.grad(loss, delta)[0]
             total += float(loss.detach())
-        if total < spec.stop or step == spec.steps:
+        if total < search.stop or step == search.steps:
             break
         delta.grad = gradient
         adam.step()
         with torch.no_grad():
-            delta *= min(1.0, spec.clamp * size / float(delta.norm()))
+            delta *= min(1.0, search.clamp * size / float(delta.norm()))
     v = delta.detach() / (keys[0] @ u)
     return torch.outer(v, u)
 
 
 @torch.no_grad()
-def _value(edit: Rome, ids: tuple[int, ...], place: int) -> tuple[Tensor, Tensor]:
+def _value(edit: RankOne, ids: tuple[int, ...], place: int) -> tuple[Tensor, Tensor]:
     """Input and output of the edited projection at one token, by a forward of its own."""
     seen: list[tuple[Tensor, Tensor]] = []
     with reading(edit.model, edit.model.mlp_out(edit.layer), lambda x, y: seen.append((x, y))):
@@ -126,7 +128,7 @@ def _value(edit: Rome, ids: tuple[int, ...], place: int) -> tuple[Tensor, Tensor
     return seen[0][0][0, place], seen[0][1][0, place]
 
 
-def _logits(edit: Rome, rows: list[tuple[tuple[int, ...], int]], delta: Tensor) -> Tensor:
+def _logits(edit: RankOne, rows: list[tuple[tuple[int, ...], int]], delta: Tensor) -> Tensor:
     """Log-probabilities [rows, tokens, vocabulary] with δ added at each row's place."""
     model, width = edit.model, max(len(ids) for ids, _ in rows)
     pad = model.tokenizer.pad_token_id

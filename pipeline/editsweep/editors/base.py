@@ -1,7 +1,7 @@
 """What an editor is: a small frozen spec that builds, on a worker, something that edits."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -29,12 +29,17 @@ State = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Edited:
-    """What came of one group: a patch (None: the model stays as it is), or an error."""
+    """What came of one group: a patch (None: the model stays as it is), or an error.
+
+    `left_out` are the requests of the group, by index, that the patch does not hold, and why; the
+    others are edited.
+    """
 
     patch: Patch | None = None
     steps: int | None = None
     loss: float | None = None
     error: EditError | None = None
+    left_out: Mapping[int, EditError] = field(default_factory=dict)
 
 
 class Editor(Protocol):

@@ -6,8 +6,10 @@ measured and kept with it.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,80 +20,108 @@ from editsweep.errors import ConfigError
 from editsweep.model.asset import Asset
 from editsweep.model.hooks import only_blocks, reading
 from editsweep.model.language_model import LanguageModel
+from editsweep.model.layers import Layers
 from editsweep.model.scoring import final_hidden
 from editsweep.model.upper import TokenRows
 
 
 @dataclass(frozen=True)
-class SecondMoment:
-    """C of one layer over the texts of `source`, at most `vectors` tokens (0: ten a dimension).
-
-    `layer` None is the block at fraction `depth` of the model.
-    """
+class SecondMoments:
+    """C of some layers over the texts of `source`, at most `vectors` tokens (0: ten a dimension)."""
 
     source: str
-    layer: int | None
-    depth: float = 0.0
+    layers: Layers
     vectors: int = 0
 
     def make(self, model: LanguageModel, corpus: Corpus, work: Path | None = None) -> Asset:
-        """`moment` [d_mlp, d_mlp] float64; meta: vectors, and the relative change at each doubling.
+        """`moment.<layer>` [d_mlp, d_mlp] float64; meta: layers, vectors, change at each doubling.
 
         Raises:
-            ConfigError: the texts hold fewer than two vectors a dimension.
+            ConfigError: the texts hold fewer than two vectors a dimension, or there is no such layer.
         """
-        layer = model.checked_layer(self.layer, self.depth)
-        dim = model.weight(model.mlp_out(layer)).shape[1]
+        layers = self.layers.of(model, corpus)
+        dim = model.weight(model.mlp_out(layers[0])).shape[1]
         wanted = self.vectors or 10 * dim
         # Neighbours in a source are alike; a part of it must stand for all of it.
         texts = sorted(corpus.texts, key=content_id)
-        moment, count, moved = second_moment(model, layer, texts, wanted)
+        moments, count, moved = second_moments(model, layers, texts, wanted)
         if count < 2 * dim:
             raise ConfigError(
                 f"{self.source!r} holds {count} tokens, too few for a second moment of {dim} "
                 f"dimensions (about {10 * dim} are wanted, {2 * dim} needed): name a larger source"
             )
-        return Asset({"moment": moment}, {"vectors": count, "moved": moved})
+        meta = {"layers": list(layers), "vectors": count, "moved": moved}
+        return Asset({f"moment.{layer}": c for layer, c in moments.items()}, meta)
+
+
+@dataclass(frozen=True)
+class ChosenLayers:
+    """The layers alone, for an editor that needs no second moment."""
+
+    source: str | None
+    layers: Layers
+
+    def make(self, model: LanguageModel, corpus: Corpus, work: Path | None = None) -> Asset:
+        """Meta `layers`.
+
+        Raises:
+            ConfigError: there is no such layer.
+        """
+        return Asset(meta={"layers": list(self.layers.of(model, corpus))})
 
 
 @torch.no_grad()
-def second_moment(
-    model: LanguageModel, layer: int, texts: Sequence[str], vectors: int
-) -> tuple[Tensor, int, list[float]]:
-    """C over every token of `texts`, each read alone, until `vectors` are seen.
+def second_moments(
+    model: LanguageModel, layers: Sequence[int], texts: Sequence[str], vectors: int
+) -> tuple[dict[int, Tensor], int, list[float]]:
+    """C of each layer over every token of `texts`, each read alone, until `vectors` are seen.
 
     Returns:
-        C [d_mlp, d_mlp] in float64, the number of vectors, and ‖C₂ₙ − Cₙ‖/‖C₂ₙ‖ at each doubling.
+        C [d_mlp, d_mlp] in float64 by layer, the number of vectors, and the largest
+        ‖C₂ₙ − Cₙ‖/‖C₂ₙ‖ of a layer at each doubling.
     """
-    name = model.mlp_out(layer)
-    dim = model.weight(name).shape[1]
-    total = torch.zeros(dim, dim, dtype=torch.float64, device=model.device)
-    count, mark, before, moved = 0, max(1, vectors // 16), None, []
+    dim = model.weight(model.mlp_out(layers[0])).shape[1]
+    total = {
+        layer: torch.zeros(dim, dim, dtype=torch.float64, device=model.device) for layer in layers
+    }
+    count, mark, moved = 0, max(1, vectors // 16), list[float]()
+    before: dict[int, Tensor] = {}
     # At least sixteen batches, so that the doublings can be told apart.
     for rows in _batches(model, texts, min(model.token_budget, max(64, vectors // 16))):
-        keys = _keys(model, layer, rows)[: vectors - count]
-        total += (keys.T @ keys).double()
-        count += len(keys)
+        taken = 0
+        for layer, seen in _keys(model, layers, rows).items():
+            keys = seen[: vectors - count]
+            total[layer] += (keys.T @ keys).double()
+            taken = len(keys)
+        count += taken
         if count >= mark:
-            mean = total / count
-            if before is not None:
-                moved.append(float((mean - before).norm() / mean.norm()))
-            before, mark = mean, 2 * count
+            means = {layer: c / count for layer, c in total.items()}
+            if before:
+                moved.append(
+                    max(float((c - before[n]).norm() / c.norm()) for n, c in means.items())
+                )
+            before, mark = means, 2 * count
         if count >= vectors:
             break
-    return total / max(count, 1), count, moved
+    return {layer: c / max(count, 1) for layer, c in total.items()}, count, moved
 
 
-def _keys(model: LanguageModel, layer: int, rows: Sequence[Sequence[int]]) -> Tensor:
-    """Inputs of the layer's MLP output projection at every token of `rows` [tokens, d_mlp]."""
+def _keys(
+    model: LanguageModel, layers: Sequence[int], rows: Sequence[Sequence[int]]
+) -> dict[int, Tensor]:
+    """Inputs of each layer's MLP output projection at every token of `rows` [tokens, d_mlp]."""
     made = TokenRows.of(model, rows)
-    seen: list[Tensor] = []
-    with (
-        reading(model, model.mlp_out(layer), lambda x, _: seen.append(x)),
-        only_blocks(model, stop=layer + 1),
-    ):
+    seen: dict[int, Tensor] = {}
+    with ExitStack() as held:
+        for layer in layers:
+
+            def keep(x: Tensor, _: Any, layer: int = layer) -> None:
+                seen[layer] = x[made.real].float()
+
+            held.enter_context(reading(model, model.mlp_out(layer), keep))
+        held.enter_context(only_blocks(model, stop=max(layers) + 1))
         final_hidden(model, made.ids, made.positions, made.sees)
-    return seen[0][made.real].float()
+    return seen
 
 
 def _batches(model: LanguageModel, texts: Sequence[str], budget: int) -> Iterator[list[list[int]]]:

@@ -74,10 +74,10 @@ class Tail:
         names = ("ids", "positions", "sees", "output", "key", "value")
         return Tail(self.model, self.layer, past=past, **{n: getattr(self, n)[rows] for n in names})
 
-    def run(self, change: Tensor) -> Tensor:
+    def run(self, change: Tensor, whole_block: bool = False) -> Tensor:
         """Final hidden states [R, S, d] when the edited projection gives `value` + `change`.
 
-        `change` [R, S, d]; gradients flow.
+        `change` [R, S, d] is added to the block's output instead if `whole_block`; gradients flow.
         """
         model, later = self.model, self.layer + 1
         cache = DynamicCache()
@@ -85,16 +85,16 @@ class Tail:
             cache.update(keys, values, layer)
         norm = model.module.get_submodule(model.family.final_norm)
         entrance = model.blocks[later] if later < model.depth else norm
-        output = self._output(change)
+        output = self._output(change, whole_block)
         with only_blocks(model, later), entering(entrance, output):
             return final_hidden(
                 model, self.ids, self.positions, self.sees, past_key_values=cache, use_cache=True
             )
 
-    def _output(self, change: Tensor) -> Tensor:
+    def _output(self, change: Tensor, whole_block: bool) -> Tensor:
         """What the edited block returns."""
         change = change.to(self.output.dtype)
-        if not self.model.family.mlp_norm:
+        if whole_block or not self.model.family.mlp_norm:
             return self.output + change
         norm = self.model.blocks[self.layer].get_submodule(self.model.family.mlp_norm)
         edited: Tensor = self.output + norm(self.value + change) - norm(self.value)

@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +133,12 @@ def edit_once(
 def at_hand(spec: EditorSpec, use: ModelUse, cache: Path | None = None) -> tuple[EditorSpec, bool]:
     """The spec with `moment: identity` in place of a second moment that is yet to be measured.
 
-    That takes longer than a person at a terminal waits. The second value says whether it was done.
+    That takes longer than a person at a terminal waits, so it is done for editors to which only the
+    direction of C⁻¹k matters. The second value says whether it was done.
     """
     known: Any = spec
     recipe = recipes_of(spec, HOME, use).get("moment")
-    if recipe is None or "moment" not in {field.name for field in fields(known)}:
+    if recipe is None or not getattr(known, "scale_free", False):
         return spec, False
     if asset_folder(cache or cache_root(), recipe.key).exists():
         return spec, False

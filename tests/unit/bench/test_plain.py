@@ -6,8 +6,9 @@ import torch
 from editsweep.bench import plain
 from editsweep.core.types import EditRequest, Probe
 from editsweep.editors.ft import FtSpec
-from editsweep.editors.rome import Rome, RomeSpec
+from editsweep.editors.rome import RomeSpec
 from editsweep.model.asking import AskSettings, Question, ask
+from editsweep.model.asset import Asset
 from editsweep.model.tiny import tiny_model
 
 REQUEST = EditRequest.of(
@@ -25,8 +26,8 @@ def close(p, q, tolerance=1e-3):
 
 @pytest.mark.parametrize("rows_at_once", [1, 99])
 def test_rome_is_the_same_edit(rows_at_once):
-    rome = Rome(
-        RomeSpec(layer=1, steps=8), tiny_model(), 1, ("{}", "Because of this, the. {}"), None
+    rome = RomeSpec(layer=1, steps=8, moment="identity").build(
+        tiny_model(), {"contexts": Asset(meta={"templates": ["Because of this, the. {}"]})}
     )
     (edited,) = rome.edit([[REQUEST]], 0)
     (change,) = edited.patch.adds.values()

@@ -39,7 +39,7 @@ def test_a_text_file_is_a_corpus_of_its_lines(path):
 def test_a_second_moment_is_taken_from_it(path):
     (recipe,) = [n.recipe for n in plan(path).assets.values() if n.recipe.source]
     asset = make_asset(recipe, tiny_model())
-    assert asset.tensors["moment"].shape == (64, 64)
+    assert asset.tensors["moment.1"].shape == (64, 64)
     path.write_text("Other text.", encoding="utf-8")
     with pytest.raises(DataError, match="other records"):
         make_asset(recipe, tiny_model())

@@ -1,0 +1,150 @@
+"""What MEMIT and its kin share: a value for each edit, spread over layers in closed form."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from editsweep.core.types import EditRequest
+from editsweep.editors.base import Edited, State
+from editsweep.errors import EditError
+from editsweep.locate.facts import FactRow, batches, fact_rows, subject_rows
+from editsweep.locate.site import Site
+from editsweep.locate.spread import spread, subject_keys
+from editsweep.locate.value import Search, find_values
+from editsweep.model.language_model import LanguageModel
+from editsweep.model.patch import Patch
+
+Solve = Callable[[int, Tensor, State], Tensor]
+"""(layer, keys [n, d_in], state of the sequence) to A [n, d_in]: the change is Rᵀ A."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """What one edit shall reach [d], and how the search for it went."""
+
+    target: Tensor
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Spreading:
+    """`site` is where values are searched, and the output of module `reached` where they are reached.
+
+    `share` is the part of the missing that a layer takes, by the number of layers left. Where
+    `remembers`, the keys' ΣKᵀK of a sequence is kept by layer as `keys.<layer>`, read on the
+    edited model (arXiv 2410.02355, section 3.4).
+    """
+
+    model: LanguageModel
+    layers: tuple[int, ...]
+    templates: tuple[str, ...]
+    search: Search
+    site: Site
+    reached: str
+    solve: Solve
+    share: Callable[[int], float]
+    remembers: bool = False
+
+    def edit(self, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Edited]:
+        """One patch a group; `seed` is not used, contexts are drawn once."""
+        return self._edit(groups, {})
+
+    def edit_next(
+        self, group: Sequence[EditRequest], state: State, seed: int
+    ) -> tuple[Edited, State]:
+        """One step of a sequence; a failed one leaves the state."""
+        (edited,) = self._edit([group], state)
+        if edited.patch is None or not self.remembers:
+            return edited, state
+        kept = [r for i, r in enumerate(group) if i not in edited.left_out]
+        return edited, self._remembered(kept, edited.patch, state)
+
+    def values(self, requests: Sequence[EditRequest]) -> list[Value | EditError]:
+        """What each request shall reach, searched in a few batches."""
+        rows: dict[int, list[FactRow]] = {}
+        found: dict[int, Value | EditError] = {}
+        for index, request in enumerate(requests):
+            try:
+                rows[index] = fact_rows(self.model, self.templates, request)
+            except EditError as error:
+                found[index] = error
+        for chunk, facts in batches(self.model, rows, self.site.tail_layer):
+            made = find_values(facts, self.site, self.search)
+            # Of several parts the last is what is written.
+            targets = (made.start + made.delta)[:, -1]
+            for index, target, losses in zip(chunk, targets, made.losses, strict=True):
+                if bool(torch.isfinite(target).all()):
+                    found[index] = Value(target, losses)
+                else:
+                    found[index] = EditError("not_finite", "the search for a value diverged")
+        return [found[index] for index in range(len(requests))]
+
+    def written(
+        self,
+        groups: Sequence[Sequence[EditRequest]],
+        values: Sequence[Sequence[Value]],
+        state: State,
+    ) -> list[Patch]:
+        """One patch a group that takes its requests to their values, none of them empty.
+
+        Raises:
+            EditError: a request has no subject.
+        """
+        if not groups:
+            return []
+        rows = [[subject_rows(self.model, self.templates, r) for r in group] for group in groups]
+        targets = [torch.stack([value.target for value in group]) for group in values]
+        solve = partial(_solved, self.solve, state)
+        return spread(self.model, rows, targets, self.layers, self.reached, solve, self.share)
+
+    def _edit(self, groups: Sequence[Sequence[EditRequest]], state: State) -> list[Edited]:
+        flat = iter(self.values([request for group in groups for request in group]))
+        found = [[next(flat) for _ in group] for group in groups]
+        good = [
+            [(r, v) for r, v in zip(group, values, strict=True) if isinstance(v, Value)]
+            for group, values in zip(groups, found, strict=True)
+        ]
+        some = [pairs for pairs in good if pairs]
+        patches = iter(
+            self.written(
+                [[r for r, _ in p] for p in some], [[v for _, v in p] for p in some], state
+            )
+        )
+        return [
+            _edited(next(patches) if pairs else None, [v for _, v in pairs], _errors(values))
+            for pairs, values in zip(good, found, strict=True)
+        ]
+
+    def _remembered(self, group: Sequence[EditRequest], patch: Patch, state: State) -> State:
+        job = [subject_rows(self.model, self.templates, request) for request in group]
+        kept = dict(state)
+        for layer in self.layers:
+            (keys,) = subject_keys(self.model, [job], [patch], layer)
+            name, seen = f"keys.{layer}", keys.double().T @ keys.double()
+            kept[name] = kept[name].to(seen) + seen if name in kept else seen
+        return kept
+
+
+def _solved(solve: Solve, state: State, layer: int, keys: Tensor) -> Tensor:
+    return solve(layer, keys, state)
+
+
+def _errors(found: Sequence[Value | EditError]) -> dict[int, EditError]:
+    return {i: error for i, error in enumerate(found) if isinstance(error, EditError)}
+
+
+def _edited(
+    patch: Patch | None, values: Sequence[Value], errors: Mapping[int, EditError]
+) -> Edited:
+    """The outcome of a group; it failed when none of its edits could be made."""
+    if patch is None:
+        return Edited(error=next(iter(errors.values())))
+    steps = max(len(value.losses) for value in values)
+    loss = sum(value.losses[-1] for value in values) / len(values)
+    if not patch.finite:
+        reason = "the closed form gave a number that is not finite"
+        return Edited(steps=steps, error=EditError("not_finite", reason))
+    return Edited(patch, steps, loss, left_out=dict(errors))

@@ -1,0 +1,139 @@
+"""Closed forms: the same changes as the published implementations, on the same model, texts and C."""
+
+import pytest
+import torch
+
+from editsweep.editors.alphaedit import AlphaEditSpec
+from editsweep.editors.base import edit_next
+from editsweep.editors.emmet import EmmetSpec
+from editsweep.editors.memit import MemitSpec
+from editsweep.editors.pmet import PmetSpec
+from editsweep.editors.r_rome import RRomeSpec
+from editsweep.locate.facts import fact_rows
+from editsweep.model.asking import AskSettings, Question, ask
+from editsweep.model.merge import merged
+from editsweep.model.patch import added
+
+SILENT = AskSettings(generate=())
+SEVERAL = range(4, 9)
+
+
+@pytest.fixture(scope="module")
+def searched(smollm2, assets):
+    """Values of an editor, each searched once: many runs of the goldens share theirs."""
+    kept = {}
+
+    def values(editor, asked):
+        key = (editor.site, editor.search)
+        known = kept.setdefault(key, {})
+        new = [r for r in asked if r.edit_id not in known]
+        known |= dict(zip((r.edit_id for r in new), editor.values(new), strict=True))
+        return [known[r.edit_id] for r in asked]
+
+    return values
+
+
+def check_matrices(model, patch, theirs, tolerance=1e-3):
+    for layer, matrix in theirs.items():
+        mine = patch.adds[model.mlp_out(int(layer))].delta()
+        assert float(mine.norm()) == pytest.approx(matrix["fro"], rel=tolerance), layer
+        first = torch.tensor(matrix["row0_first4"])
+        assert float((mine[0, :4] - first).abs().max()) < tolerance * float(mine.abs().max())
+
+
+def check_answers(model, patch, requests, facts):
+    asked = [Question(requests[name].all_probes[0]) for name in facts]
+    answers = ask(model, asked, [patch], SILENT)
+    for (name, theirs), answer in zip(facts.items(), answers, strict=True):
+        mine = torch.tensor(answer.scored[0].logprobs).exp()[0]
+        assert float(mine) == pytest.approx(theirs["post"]["first_token_prob"], abs=1e-3), name
+
+
+def check_values(values, facts):
+    for value, (name, theirs) in zip(values, facts.items(), strict=True):
+        first = torch.tensor(theirs["z"]["first8"])
+        apart = float((value.target[:8] - first).norm() / first.norm())
+        assert apart < 1e-3, name
+        if "loss" in theirs:
+            assert value.losses == pytest.approx(theirs["loss"], abs=2e-4), name
+
+
+@pytest.mark.parametrize("section", ["C_identity", "C_cov"])
+def test_r_rome(goldens, smollm2, requests, assets, section):
+    moment = {"C_identity": "identity", "C_cov": "the goldens"}[section]
+    editor = RRomeSpec(layer=5, moment=moment).build(smollm2, assets(5))
+    edits = goldens["r_rome"][section]["edits"]
+    facts = {name: fact_rows(smollm2, editor.templates, requests[name]) for name in edits}
+    for name, mine in editor.solve(facts).items():
+        theirs = edits[name]
+        first = torch.tensor(theirs["v"]["first8"])
+        assert float((mine.v[:8] - first).norm() / first.norm()) < 1e-3, name
+        assert float(mine.v.norm()) == pytest.approx(theirs["v"]["norm"], rel=1e-3), name
+
+
+@pytest.mark.parametrize("run", ["batch_lambda15000", "batch_lambda150", "single_F01_lambda15000"])
+def test_memit(goldens, smollm2, requests, assets, searched, run):
+    theirs = goldens["memit"]["runs"][run]
+    spec = MemitSpec(layers=tuple(SEVERAL), weight=theirs["lam"])
+    editor = spec.build(smollm2, assets(*SEVERAL))
+    group = [requests[name] for name in theirs["facts"]]
+    values = searched(editor, group)
+    check_values(values, theirs["facts"])
+    (patch,) = editor.written([group], [values], {})
+    check_matrices(smollm2, patch, theirs["dW"])
+    check_answers(smollm2, patch, requests, theirs["facts"])
+
+
+@pytest.mark.parametrize("run", ["batch_L2_10", "batch_L2_1"])
+def test_alphaedit(goldens, smollm2, requests, assets, searched, run):
+    theirs = goldens["alphaedit"]["runs"][run]
+    spec = AlphaEditSpec(layers=tuple(SEVERAL), l2=theirs["L2"])
+    editor = spec.build(smollm2, assets(*SEVERAL))
+    group = [requests[name] for name in theirs["facts"]]
+    (patch,) = editor.written([group], [searched(editor, group)], {})
+    check_matrices(smollm2, patch, theirs["dW"])
+    check_answers(smollm2, patch, requests, theirs["facts"])
+
+
+@pytest.mark.slow
+def test_alphaedit_in_a_sequence(goldens, smollm2, requests, assets):
+    runs = goldens["alphaedit_sequential"]["runs"]
+    editor = AlphaEditSpec(layers=tuple(SEVERAL)).build(smollm2, assets(*SEVERAL))
+    first, second = runs["sequential_first_half"], runs["sequential_second_half_on_edited_model"]
+    made, state = edit_next(editor, [requests[name] for name in first["facts"]], {}, 0)
+    check_matrices(smollm2, made.patch, first["dW"])
+    for layer, norm in first["cache_c_fro"].items():
+        assert float(state[f"keys.{layer}"].norm()) == pytest.approx(norm, rel=1e-3)
+    with merged(smollm2, made.patch):
+        then, state = edit_next(editor, [requests[name] for name in second["facts"]], state, 0)
+    check_matrices(smollm2, then.patch, second["dW"], 2e-3)
+    for layer, norm in second["cache_c_fro"].items():
+        assert float(state[f"keys.{layer}"].norm()) == pytest.approx(norm, rel=1e-3)
+    both = added(made.patch, then.patch)
+    after = {name: {"post": post} for name, post in second["after_both"].items()}
+    check_answers(smollm2, both, requests, {**after, **second["facts"]})
+
+
+@pytest.mark.parametrize("run", ["batch_lambda1_emmetlambda0.1", "batch_lambda1_emmetlambda0"])
+def test_emmet(goldens, smollm2, requests, assets, searched, run):
+    theirs = goldens["emmet"]["runs"][run]
+    spec = EmmetSpec(layers=(5,), weight=theirs["lam"], slack=theirs["emmet_lambda"])
+    editor = spec.build(smollm2, assets(5))
+    group = [requests[name] for name in theirs["facts"]]
+    values = searched(editor, group)
+    check_values(values, theirs["facts"])
+    (patch,) = editor.written([group], [values], {})
+    check_matrices(smollm2, patch, theirs["dW"])
+
+
+@pytest.mark.parametrize("run", ["batch_lambda15000", "batch_lambda150"])
+def test_pmet(goldens, smollm2, requests, assets, searched, run):
+    theirs = goldens["pmet"]["runs"][run]
+    spec = PmetSpec(layers=tuple(SEVERAL), weight=theirs["lam"])
+    editor = spec.build(smollm2, assets(*SEVERAL))
+    group = [requests[name] for name in theirs["facts"]]
+    values = searched(editor, group)
+    check_values(values, theirs["facts"])
+    (patch,) = editor.written([group], [values], {})
+    check_matrices(smollm2, patch, theirs["dW"])
+    check_answers(smollm2, patch, requests, theirs["facts"])
