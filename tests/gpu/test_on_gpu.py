@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from editsweep.editors.ft import FtSpec
+from editsweep.editors.memit import MemitSpec
 from editsweep.editors.rome import RomeSpec
 from editsweep.model.asset import Asset
 from editsweep.model.load import load
@@ -17,6 +18,7 @@ pytestmark = [
 ]
 SETTINGS = AskSettings(max_new_tokens=4)
 ROME = RomeSpec(layer=1, moment="identity")
+MEMIT = MemitSpec(layers=(0, 1), moment="identity", weight=10.0)
 CONTEXTS = {"contexts": Asset(meta={"templates": ["You were there. {}"]})}
 
 
@@ -34,7 +36,7 @@ def on_cpu(patch):
     return Patch(moved, patch.prefix)
 
 
-@pytest.mark.parametrize("spec", [FtSpec(layer=1), ROME], ids=["ft", "rome"])
+@pytest.mark.parametrize("spec", [FtSpec(layer=1), ROME, MEMIT], ids=lambda spec: spec.name)
 def test_patches_are_those_of_the_cpu(models, spec):
     groups = [[request] for request in tiny_requests(4)]
     host, device = (spec.build(model, CONTEXTS).edit(groups, 0) for model in models)
@@ -58,3 +60,4 @@ def test_measurements_are_those_of_the_cpu(models):
 def test_the_contract_holds(models):
     check_editor(FtSpec(layer=1), models[1])
     check_editor(ROME, models[1])
+    check_editor(MEMIT, models[1])

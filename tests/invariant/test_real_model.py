@@ -8,6 +8,7 @@ from editsweep.core.types import Corpus
 from editsweep.data.registry import load as load_data
 from editsweep.editors.ft import FtSpec
 from editsweep.editors.ike import IkeSpec
+from editsweep.editors.memit import MemitSpec
 from editsweep.editors.none import NoneSpec
 from editsweep.editors.rome import RomeSpec
 from editsweep.run.evaluate import AskSettings, UnitIds, ask_base, evaluate
@@ -17,6 +18,7 @@ SPECS = (
     NoneSpec(),
     FtSpec(steps=4),
     RomeSpec(steps=3, contexts=2, moment="identity"),
+    MemitSpec(steps=3, contexts=2, moment="identity", weight=1.0),
     IkeSpec(demonstrations=0),
 )
 

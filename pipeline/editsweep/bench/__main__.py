@@ -8,31 +8,37 @@ import argparse
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from time import perf_counter
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from editsweep.bench import plain
+from editsweep.bench import memory, plain
 from editsweep.core.types import Corpus, EditRequest
 from editsweep.data.registry import load as load_data
 from editsweep.data.texts import statements
+from editsweep.editors.alphaedit import AlphaEditSpec
 from editsweep.editors.base import Asset, Editor, EditorSpec
+from editsweep.editors.emmet import EmmetSpec
 from editsweep.editors.enn import EnnSpec
 from editsweep.editors.ft import FtSpec
 from editsweep.editors.ike import IkeSpec
 from editsweep.editors.ke import KeSpec
 from editsweep.editors.malmen import MalmenSpec
+from editsweep.editors.memit import MemitSpec
 from editsweep.editors.mend import MendSpec
 from editsweep.editors.none import NoneSpec
+from editsweep.editors.pmet import PmetSpec
+from editsweep.editors.r_rome import RRomeSpec
 from editsweep.editors.rank_one import RankOne
 from editsweep.editors.rome import RomeSpec
+from editsweep.editors.spreading import Spreading
 from editsweep.learn.network import make_network
 from editsweep.model.asking import AskSettings
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.load import load
+from editsweep.model.merge import merged
 from editsweep.run.evaluate import UnitIds, ask_base, evaluate
 
 LearnedSpec = KeSpec | MendSpec | MalmenSpec | EnnSpec
@@ -42,10 +48,10 @@ SILENT = AskSettings(generate=())  # the plain loop does not let the model speak
 
 @dataclass(frozen=True)
 class Contest:
-    """One editor both ways; `plain_edit` edits and asks one request the plain way."""
+    """One editor both ways; `plain_edit` edits and asks one request the plain way, if there is one."""
 
     editor: Editor
-    plain_edit: Callable[[EditRequest], object]
+    plain_edit: Callable[[EditRequest], object] | None = None
 
 
 def main() -> None:
@@ -67,19 +73,23 @@ def main() -> None:
         f"torch {torch.__version__}, {model.name}, world:test, {len(requests)} edits; "
         f"matrix multiplication {rate / 1e9:.0f} GFLOP/s\n"
     )
-    print("| editor | engine, edits/s | plain loop, edits/s | ratio | edit s | ask s | of peak |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| editor | engine, edits/s | plain loop, edits/s | ratio | edit s | ask s | peak MB an edit "
+        "| of peak FLOP/s |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for name in options.only:
         contest = CONTESTS[name](model)
-        few = requests[: max(1, options.plain_edits)]
-        slow = [timed(contest.plain_edit, request) for request in few]
-        edit_s, ask_s, flops = engine(model, contest.editor, requests, base)
+        few = requests[: max(1, options.plain_edits)] if contest.plain_edit else ()
+        slow = [timed(contest.plain_edit, request) for request in few if contest.plain_edit]
+        edit_s, ask_s, flops, megabytes = engine(model, contest.editor, requests, base)
         fast = (edit_s + ask_s) / len(requests)
-        plain_s = sum(slow) / len(slow)
+        plain_s = sum(slow) / len(slow) if slow else None
+        against = f"{1 / plain_s:.3f} | {plain_s / fast:.1f}" if plain_s else "– | –"
         print(
-            f"| {name} | {1 / fast:.2f} | {1 / plain_s:.3f} | {plain_s / fast:.1f} | "
+            f"| {name} | {1 / fast:.2f} | {against} | "
             f"{edit_s / len(requests):.3f} | {ask_s / len(requests):.3f} | "
-            f"{flops / (edit_s + ask_s) / rate:.0%} |",
+            f"{megabytes / len(requests):.0f} | {flops / (edit_s + ask_s) / rate:.0%} |",
             flush=True,
         )
 
@@ -101,17 +111,29 @@ def ft_contest(model: LanguageModel) -> Contest:
     return Contest(built(spec, model), edit)
 
 
-def rome_contest(model: LanguageModel, rows_at_once: int) -> Contest:
-    """ROME, then asking; the plain loop optimises with that many of an edit's rows a forward."""
-    rome = built(RomeSpec(), model)
-    assert isinstance(rome, RankOne)
-    weight = model.weight(model.mlp_out(rome.layer))
+def rank_one_contest(model: LanguageModel, spec: EditorSpec, rows_at_once: int) -> Contest:
+    """One rank-one change, then asking; the plain loop searches with that many rows a forward."""
+    editor = built(spec, model)
+    assert isinstance(editor, RankOne)
+    weight = model.weight(model.mlp_out(editor.layer))
 
     def edit(request: EditRequest) -> None:
-        with plain.written(weight, plain.rome(rome, request, rows_at_once)):
+        with plain.written(weight, plain.rome(editor, request, rows_at_once)):
             plain.ask(model, request)
 
-    return Contest(rome, edit)
+    return Contest(editor, edit)
+
+
+def spread_contest(model: LanguageModel, spec: EditorSpec) -> Contest:
+    """A value searched and spread over layers, then asking."""
+    editor = built(spec, model)
+    assert isinstance(editor, Spreading)
+
+    def edit(request: EditRequest) -> None:
+        with merged(model, plain.spread(editor, request)):
+            plain.ask(model, request)
+
+    return Contest(editor, edit)
 
 
 def learned_contest(model: LanguageModel, spec: LearnedSpec) -> Contest:
@@ -122,9 +144,7 @@ def learned_contest(model: LanguageModel, spec: LearnedSpec) -> Contest:
     def edit(request: EditRequest) -> None:
         (edited,) = editor.edit([[request]], 0)
         assert edited.patch
-        with ExitStack() as held:
-            for name, change in edited.patch.adds.items():
-                held.enter_context(plain.written(model.weight(name), change.delta()))
+        with merged(model, edited.patch):
             plain.ask(model, request)
 
     return Contest(editor, edit)
@@ -144,8 +164,13 @@ def ike_contest(model: LanguageModel) -> Contest:
 CONTESTS: Mapping[str, Callable[[LanguageModel], Contest]] = {
     "none": none_contest,
     "ft": ft_contest,
-    "rome": lambda model: rome_contest(model, 1),
-    "rome, rows batched": lambda model: rome_contest(model, 10**6),
+    "rome": lambda model: rank_one_contest(model, RomeSpec(), 1),
+    "rome, rows batched": lambda model: rank_one_contest(model, RomeSpec(), 10**6),
+    "r-rome": lambda model: rank_one_contest(model, RRomeSpec(), 10**6),
+    "memit": lambda model: spread_contest(model, MemitSpec()),
+    "pmet": lambda model: Contest(built(PmetSpec(), model)),
+    "emmet": lambda model: spread_contest(model, EmmetSpec()),
+    "alphaedit": lambda model: spread_contest(model, AlphaEditSpec()),
     "ike": ike_contest,
     "ke": lambda model: learned_contest(model, KeSpec()),
     "mend": lambda model: learned_contest(model, MendSpec()),
@@ -164,8 +189,8 @@ def built(spec: EditorSpec, model: LanguageModel) -> Editor:
 
 def engine(
     model: LanguageModel, editor: Editor, requests: Sequence[EditRequest], base: object
-) -> tuple[float, float, float]:
-    """Seconds of editing and of asking, and floating-point operations, of all `requests`."""
+) -> tuple[float, float, float, float]:
+    """Seconds of editing and of asking, floating-point operations and peak MB of all `requests`."""
     groups = [[request] for request in requests]
 
     def run() -> tuple[float, float]:
@@ -175,7 +200,9 @@ def engine(
 
     with FlopCounterMode(display=False) as counter:
         run()
-    return *run(), float(counter.get_total_flops())
+    with memory.Peak() as peak:
+        seconds = run()
+    return *seconds, float(counter.get_total_flops()), peak.megabytes
 
 
 def timed(work: Callable[[EditRequest], object], request: EditRequest) -> float:

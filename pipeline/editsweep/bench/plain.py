@@ -5,8 +5,9 @@ its own, weights are restored. Prompts of an optimisation have a forward each to
 published code of ROME, share one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,12 @@ from torch import Tensor
 from editsweep.core.types import EditRequest
 from editsweep.editors.ft import FtSpec
 from editsweep.editors.rank_one import RankOne
-from editsweep.locate.facts import fact_rows
+from editsweep.editors.spreading import Spreading, Value
+from editsweep.locate.facts import FactRow, fact_rows
+from editsweep.locate.value import Search
 from editsweep.model.hooks import adding, reading
 from editsweep.model.language_model import LanguageModel
+from editsweep.model.patch import Patch
 from editsweep.model.scoring import log_softmax
 from editsweep.model.tokens import encode, join
 
@@ -76,66 +80,100 @@ def ft(model: LanguageModel, spec: FtSpec, layer: int, request: EditRequest) -> 
 
 
 def rome(edit: RankOne, request: EditRequest, rows_at_once: int) -> Tensor:
-    """The change that ROME gives, whole rows through the whole model in every step.
+    """The change that ROME or R-ROME gives, whole rows through the whole model in every step."""
+    model, module = edit.model, edit.model.mlp_out(edit.layer)
+    rows = fact_rows(model, edit.templates, request)
+    seen = [_seen(model, module, r.row.ids, r.row.start) for r in rows[:-1]]
+    keys, outputs = (torch.stack(column) for column in zip(*seen, strict=True))
+    direction = keys[0] if edit.direction == "prompt" else keys.mean(0)
+    key, output = (t[0] if edit.reaches == "prompt" else t.mean(0) for t in (keys, outputs))
+    u = F.normalize(edit.metric.directions(direction[None])[0], dim=0).to(keys.dtype)
+    start = outputs[0]
+    delta, _ = _search(model, module, rows, edit.search, float(start.norm()), rows_at_once)
+    return torch.outer((start + delta - output) / (key @ u), u)
+
+
+def spread(edit: Spreading, request: EditRequest) -> Patch:
+    """The patch of an editor that spreads a value; only the search is done the plain way."""
+    model, layer = edit.model, edit.layers[-1]
+    rows = fact_rows(model, edit.templates, request)
+    block = f"{model.family.blocks}.{layer}"
+    _, stream = _seen(model, block, rows[0].row.ids, rows[0].row.start)
+    # What is added to the MLP's output is added to the block's.
+    size = float(stream.norm())
+    delta, losses = _search(model, model.mlp_out(layer), rows, edit.search, size, len(rows))
+    (patch,) = edit.written([[request]], [[Value(stream + delta, losses)]], {})
+    return patch
+
+
+def _search(
+    model: LanguageModel,
+    module: str,
+    rows: Sequence[FactRow],
+    search: Search,
+    size: float,
+    rows_at_once: int,
+) -> tuple[Tensor, tuple[float, ...]]:
+    """δ at `module`, and the losses; `size` is ‖v₀‖.
 
     `rows_at_once` is how many of the edit's rows share a forward: all, as published code has it,
     or one.
     """
-    model, search = edit.model, edit.search
-    rows = fact_rows(model, edit.templates, request)
     templates, bare = rows[:-1], rows[-1]
-    size = float(_value(edit, templates[0].row.ids, templates[0].row.start)[1].norm())
-    keys = torch.stack([_value(edit, r.row.ids, r.row.start)[0] for r in templates])
-    u = F.normalize(edit.metric.directions(keys.mean(0, keepdim=True))[0], dim=0).to(keys.dtype)
-    delta = torch.zeros(len(model.weight(model.mlp_out(edit.layer))), requires_grad=True)
+    delta = torch.zeros(len(model.weight(model.mlp_out(0))), requires_grad=True)
     adam = torch.optim.Adam([delta], lr=search.rate)
     before: Tensor | None = None
+    losses: list[float] = []
     for step in range(1, search.steps + 1):
         total, gradient = 0.0, torch.zeros_like(delta)
         for first in range(0, len(rows), rows_at_once):
             part = rows[first : first + rows_at_once]
-            logits = _logits(edit, [(r.row.ids, r.row.start) for r in part], delta)
+            places = [(r.row.ids, r.row.start) for r in part]
             loss = torch.zeros(())
-            for row, (r, logp) in enumerate(zip(part, logits, strict=True)):
+            for r, logp in zip(part, _logits(model, module, places, delta), strict=True):
                 if r is bare:
                     after = logp[r.row.start]
                     before = after.detach() if before is None else before
                     loss = loss + search.divergence * (after.exp() * (after - before)).sum()
                     loss = loss + search.penalty * delta.norm() / size**2
                 else:
-                    end = len(part[row].row.ids)
-                    wanted = torch.tensor(r.targets)
+                    wanted, end = torch.tensor(r.targets), len(r.row.ids)
                     own = logp[end - len(wanted) : end].gather(1, wanted[:, None])
                     loss = loss - own.mean() / len(templates)
             gradient += torch.autograd.grad(loss, delta)[0]
             total += float(loss.detach())
+        losses.append(total)
         if total < search.stop or step == search.steps:
             break
         delta.grad = gradient
         adam.step()
         with torch.no_grad():
             delta *= min(1.0, search.clamp * size / float(delta.norm()))
-    v = delta.detach() / (keys[0] @ u)
-    return torch.outer(v, u)
+    return delta.detach(), tuple(losses)
 
 
 @torch.no_grad()
-def _value(edit: RankOne, ids: tuple[int, ...], place: int) -> tuple[Tensor, Tensor]:
-    """Input and output of the edited projection at one token, by a forward of its own."""
-    seen: list[tuple[Tensor, Tensor]] = []
-    with reading(edit.model, edit.model.mlp_out(edit.layer), lambda x, y: seen.append((x, y))):
-        edit.model.module(torch.tensor([ids]))
-    return seen[0][0][0, place], seen[0][1][0, place]
+def _seen(
+    model: LanguageModel, module: str, ids: tuple[int, ...], place: int
+) -> tuple[Tensor, Tensor]:
+    """Input and output of `module` at one token, by a forward of its own."""
+    seen: list[tuple[Tensor, Any]] = []
+    with reading(model, module, lambda x, y: seen.append((x, y))):
+        model.module(torch.tensor([ids]))
+    x, y = seen[0]
+    return x[0, place], (y[0] if isinstance(y, tuple) else y)[0, place]
 
 
-def _logits(edit: RankOne, rows: list[tuple[tuple[int, ...], int]], delta: Tensor) -> Tensor:
+def _logits(
+    model: LanguageModel, module: str, rows: list[tuple[tuple[int, ...], int]], delta: Tensor
+) -> Tensor:
     """Log-probabilities [rows, tokens, vocabulary] with δ added at each row's place."""
-    model, width = edit.model, max(len(ids) for ids, _ in rows)
+    width = max(len(ids) for ids, _ in rows)
     pad = model.tokenizer.pad_token_id
     batch = torch.tensor([[*ids, *[pad] * (width - len(ids))] for ids, _ in rows])
     mask = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows])
     places = torch.tensor([place for _, place in rows])
     at = torch.zeros(len(rows), width).scatter(1, places[:, None], 1.0)
-    with adding(model, {model.mlp_out(edit.layer): lambda _: at[..., None] * delta}):
+    with adding(model, {module: lambda _: at[..., None] * delta}):
         output = model.module.base_model(batch, attention_mask=mask, use_cache=False)
     return log_softmax(model, output.last_hidden_state)

@@ -6,9 +6,12 @@ import torch
 from editsweep.bench import plain
 from editsweep.core.types import EditRequest, Probe
 from editsweep.editors.ft import FtSpec
+from editsweep.editors.memit import MemitSpec
+from editsweep.editors.r_rome import RRomeSpec
 from editsweep.editors.rome import RomeSpec
 from editsweep.model.asking import AskSettings, Question, ask
 from editsweep.model.asset import Asset
+from editsweep.model.patch import difference
 from editsweep.model.tiny import tiny_model
 
 REQUEST = EditRequest.of(
@@ -24,14 +27,23 @@ def close(p, q, tolerance=1e-3):
     return float((p - q).norm() / q.norm()) < tolerance
 
 
+CONTEXTS = {"contexts": Asset(meta={"templates": ["Because of this, the. {}"]})}
+
+
 @pytest.mark.parametrize("rows_at_once", [1, 99])
-def test_rome_is_the_same_edit(rows_at_once):
-    rome = RomeSpec(layer=1, steps=8, moment="identity").build(
-        tiny_model(), {"contexts": Asset(meta={"templates": ["Because of this, the. {}"]})}
-    )
+@pytest.mark.parametrize("spec_type", [RomeSpec, RRomeSpec])
+def test_rome_is_the_same_edit(spec_type, rows_at_once):
+    rome = spec_type(layer=1, steps=8, moment="identity").build(tiny_model(), CONTEXTS)
     (edited,) = rome.edit([[REQUEST]], 0)
     (change,) = edited.patch.adds.values()
     assert close(plain.rome(rome, REQUEST, rows_at_once), change.delta())
+
+
+def test_memit_is_the_same_edit():
+    spec = MemitSpec(layers=(0, 1), steps=8, moment="identity", weight=10.0)
+    memit = spec.build(tiny_model(), CONTEXTS)
+    (edited,) = memit.edit([[REQUEST]], 0)
+    assert difference(plain.spread(memit, REQUEST), edited.patch) < 1e-3
 
 
 def test_ft_is_the_same_edit_and_the_weight_comes_back():

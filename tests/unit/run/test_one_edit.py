@@ -68,5 +68,6 @@ def test_an_edit_that_cannot_be_done_says_why(tmp_path):
 def test_a_second_moment_that_is_not_there_is_stood_in_for(tmp_path):
     spec, swapped = at_hand(EDITORS.load("rome")(), USE, tmp_path)
     assert (spec.moment, swapped) == ("identity", True)
-    spec, swapped = at_hand(EDITORS.load("ft")(), USE, tmp_path)
-    assert (spec, swapped) == (EDITORS.load("ft")(), False)
+    for name in ("ft", "memit"):
+        spec, swapped = at_hand(EDITORS.load(name)(), USE, tmp_path)
+        assert (spec, swapped) == (EDITORS.load(name)(), False)

@@ -1,0 +1,13 @@
+import torch
+
+from editsweep.bench.memory import Peak
+
+
+def test_the_peak_is_what_was_held_at_once():
+    with Peak() as small:
+        torch.ones(2**20).sum()
+    with Peak() as large:
+        held = [torch.ones(2**22) for _ in range(8)]
+        del held
+    assert 100 < large.megabytes < 200
+    assert small.megabytes < large.megabytes / 4
