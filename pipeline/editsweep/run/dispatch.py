@@ -182,6 +182,7 @@ class Dispatch:
             ids=self._ids(unit),
             seed=cell.seed,
             settings=plan.settings,
+            restrain=cell.editor.restrain,
         )
 
     def _base(self, unit: Unit) -> pa.Table | None:

@@ -57,7 +57,9 @@ class Worker:
     def _edit(self, task: EditTask, model: LanguageModel) -> Mapping[str, bytes]:
         editor = self._built(task.spec, task.recipes, model)
         base = schema.from_ipc(task.base)
-        tables = evaluate(model, editor, task.groups, base, task.ids, task.seed, task.settings)
+        tables = evaluate(
+            *(model, editor, task.groups, base, task.ids, task.seed, task.settings, task.restrain)
+        )
         return {kind: schema.to_ipc(table) for kind, table in tables.items()}
 
     def _loaded(self, use: ModelUse) -> LanguageModel:
