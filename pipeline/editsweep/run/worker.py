@@ -15,7 +15,7 @@ from editsweep.editors.base import Editor, EditorSpec
 from editsweep.model.cache import cache_root
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.load import load
-from editsweep.run.assets import asset_folder, obtain
+from editsweep.run.assets import asset_folder, built, obtain
 from editsweep.run.evaluate import ask_base, evaluate
 from editsweep.run.plan import Recipe
 from editsweep.run.resolve import ModelUse
@@ -74,6 +74,5 @@ class Worker:
         keys = tuple(recipe.key for recipe in recipes.values())
         if self._editor is None or self._editor[:2] != (spec, keys):
             self._editor = None
-            assets = {name: obtain(self.cache, r, model) for name, r in recipes.items()}
-            self._editor = (spec, keys, spec.build(model, assets))
+            self._editor = (spec, keys, built(spec, recipes, model, self.cache))
         return self._editor[2]
