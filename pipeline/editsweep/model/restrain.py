@@ -86,17 +86,25 @@ def _held_down(model: LanguageModel, name: str, change: Change, base: float) -> 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A way to restrain: its function, its parameter's default, and what the parameter may be."""
+    """A way to restrain: its function, its parameter's default, and what the parameter may be.
+
+    `each_step`: in a sequence of edits it restrains each step's change, not the sum of them.
+    """
 
     apply: Callable[[LanguageModel, Patch, float], Patch]
     default: float
     fits: Callable[[float], bool]
     rule: str
+    each_step: bool
 
 
 _KINDS: Mapping[str, _Kind] = {
-    "rect": _Kind(rect, 0.4, lambda x: 0 < x <= 1, "the share to keep, above 0 and at most 1"),
-    "prune": _Kind(prune, math.e, lambda x: 1 < x < math.inf, "the logarithm's base, above 1"),
+    "rect": _Kind(
+        rect, 0.4, lambda x: 0 < x <= 1, "the share to keep, above 0 and at most 1", each_step=True
+    ),
+    "prune": _Kind(
+        prune, math.e, lambda x: 1 < x < math.inf, "the logarithm's base, above 1", each_step=False
+    ),
 }
 
 
@@ -140,6 +148,11 @@ class Restraint:
                 "not_finite", f"{self.kind} cannot restrain a change that is not finite"
             )
         return _KINDS[self.kind].apply(model, patch, self.parameter)
+
+    @property
+    def each_step(self) -> bool:
+        """Whether each step of a sequence is restrained before it is added, or the sum of all."""
+        return _KINDS[self.kind].each_step
 
     @property
     def plain(self) -> dict[str, float]:

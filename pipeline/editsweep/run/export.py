@@ -247,7 +247,7 @@ def _group(
         if len(holding) != 1:
             raise ConfigError(
                 f"--edit {choice.edit}: {len(holding) or 'no'} edits of {cell['label']!r} have an id "
-                "that begins so; the ids stand in the `edits` tables and in report.html"
+                "that begins so; the ids stand in parts/*/edits.arrow, or choose by place with --group"
             )
         return holding[0]
     if choice.group is None and len(groups) > 1:

@@ -156,6 +156,7 @@ def test_a_restraint_is_read_and_shown(value, expected, shown):
     assert Restraint.parse(value) == expected
     assert str(expected) == shown
     assert Restraint.parse(expected.plain) == expected
+    assert expected.each_step == (expected.kind == "rect")
 
 
 @pytest.mark.parametrize(
