@@ -176,13 +176,13 @@ class Dispatch:
             task_id=task_id,
             model=cell.model,
             spec=cell.editor.spec,
+            restrain=cell.editor.restrain,
             recipes=cell.recipes,
             groups=tuple(plan.groups(unit)),
             base=schema.to_ipc(base),
             ids=self._ids(unit),
             seed=cell.seed,
             settings=plan.settings,
-            restrain=cell.editor.restrain,
         )
 
     def _base(self, unit: Unit) -> pa.Table | None:

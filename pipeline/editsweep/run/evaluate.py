@@ -6,7 +6,7 @@ requests ─► editor ─► patches ─► ask (many edits a batch) ─► ans
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from time import perf_counter
 from typing import Any
@@ -20,7 +20,6 @@ from editsweep.errors import EditError
 from editsweep.metrics.suite import measure, not_measured
 from editsweep.model.asking import AskSettings, Question, ask, references
 from editsweep.model.language_model import LanguageModel
-from editsweep.model.restrain import Restraint
 
 __all__ = ["AskSettings", "UnitIds", "ask_base", "evaluate", "failed_unit"]
 
@@ -75,7 +74,6 @@ def evaluate(
     ids: UnitIds,
     seed: int,
     settings: AskSettings,
-    restrain: Restraint | None = None,
 ) -> dict[str, pa.Table]:
     """Edit each group on its own, ask all probes of all edits together, measure.
 
@@ -87,29 +85,18 @@ def evaluate(
         ids: where the rows belong.
         seed: passed to the editor.
         settings: where the model also speaks freely.
-        restrain: what is done to each patch before it is asked.
 
     Returns:
         The unit's tables `edits`, `measurements` and `answers`.
     """
     before = _base_answers(base)
     start = perf_counter()
-    outcomes = [restrained(model, one, restrain) for one in editor.edit(groups, seed)]
+    outcomes = editor.edit(groups, seed)
     edited = perf_counter()
     edits = _edits(groups, outcomes, ids)
     after = _ask_edits(model, edits, before, settings)
     seconds = (edited - start, perf_counter() - edited)
     return _tables(edits, before, after, ids, seconds)
-
-
-def restrained(model: LanguageModel, outcome: Edited, restrain: Restraint | None) -> Edited:
-    """The outcome with its patch restrained, or with the error why it cannot be."""
-    if restrain is None or outcome.patch is None:
-        return outcome
-    try:
-        return replace(outcome, patch=restrain.apply(model, outcome.patch))
-    except EditError as error:
-        return replace(outcome, patch=None, error=error)
 
 
 def failed_unit(

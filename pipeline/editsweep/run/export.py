@@ -28,6 +28,7 @@ from editsweep.run.assets import built
 from editsweep.run.one_edit import check_trained
 from editsweep.run.plan import recipes_of
 from editsweep.run.resolve import ModelUse, Source, make_spec
+from editsweep.run.restrained import restrained
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,17 @@ class Choice:
     group: int | None = None
     model: str | None = None
     data: str | None = None
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One cell of a sweep, and which of its patches; what each way to get a patch works from."""
+
+    folder: Path
+    plan: Mapping[str, Any]
+    cell: Mapping[str, Any]
+    choice: Choice
+    cache: Path
 
 
 class Found(NamedTuple):
@@ -97,7 +109,7 @@ def from_sweep(folder: Path, choice: Choice, cache: Path | None = None) -> Found
         raise ConfigError(
             f"{cell['label']}: a cell of the regime `{kind}` cannot be exported, only {can}"
         )
-    return _PATCH_OF[kind](plan, cell, choice, cache or cache_root())
+    return _PATCH_OF[kind](_Wanted(folder, plan, cell, choice, cache or cache_root()))
 
 
 def export(found: Found, form: str, folder: Path) -> dict[str, int]:
@@ -140,10 +152,9 @@ def read_plan(folder: Path) -> dict[str, Any]:
     return plan
 
 
-def _edited_again(
-    plan: Mapping[str, Any], cell: Mapping[str, Any], choice: Choice, cache: Path
-) -> Found:
+def _edited_again(wanted: _Wanted) -> Found:
     """The edit of one group, made anew as a worker would."""
+    plan, cell, choice, cache = wanted.plan, wanted.cell, wanted.choice, wanted.cache
     entry = _same_model(cell["model"], cell["model_revision"], choice.model)
     use = ModelUse(replace(entry, dtype=cell.get("model_dtype", entry.dtype)))
     source = _source(cell, choice.data)
@@ -151,19 +162,19 @@ def _edited_again(
     spec = make_spec(cell["editor"], cell["params"], f"cell {cell['label']!r}")
     check_trained(cell["editor"], spec, use, cache, source)
     model = load(use.entry)
-    editor = built(spec, recipes_of(spec, source, use), model, cache)
+    said = cell.get("restrain")
+    restraint = None if said is None else Restraint.parse(said)
+    plain = built(spec, recipes_of(spec, source, use), model, cache)
+    editor = restrained(plain, model, restraint)
     (edited,) = editor.edit([group], cell["seed"])
     if edited.error is not None:
         raise edited.error
-    patch, restrain = edited.patch or Patch(), cell.get("restrain")
-    if restrain is not None:
-        patch = Restraint.parse(restrain).apply(model, patch)
-    about = About(use.entry, cell["editor"], cell["params"], cell["seed"], tuple(group), restrain)
-    return Found(model, patch, about, _notes(plan, about))
+    about = About(use.entry, cell["editor"], cell["params"], cell["seed"], tuple(group), said)
+    return Found(model, edited.patch or Patch(), about, _notes(plan, about))
 
 
 # Where the patch of a cell comes from, by its regime.
-_PATCH_OF: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any], Choice, Path], Found]] = {
+_PATCH_OF: Mapping[str, Callable[[_Wanted], Found]] = {
     "single": _edited_again,
     "batch": _edited_again,
 }

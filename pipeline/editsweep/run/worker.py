@@ -15,10 +15,11 @@ from editsweep.editors.base import Editor, EditorSpec
 from editsweep.model.cache import cache_root
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.load import load
-from editsweep.run.assets import asset_folder, built, obtain
+from editsweep.run.assets import asset_folder, obtain
 from editsweep.run.evaluate import ask_base, evaluate
 from editsweep.run.plan import Recipe
 from editsweep.run.resolve import ModelUse
+from editsweep.run.restrained import restrained
 from editsweep.run.tasks import AssetTask, BaseTask, EditTask, Failure, Outcome, Task
 
 
@@ -55,11 +56,9 @@ class Worker:
         return self._edit(task, model)
 
     def _edit(self, task: EditTask, model: LanguageModel) -> Mapping[str, bytes]:
-        editor = self._built(task.spec, task.recipes, model)
+        editor = restrained(self._built(task.spec, task.recipes, model), model, task.restrain)
         base = schema.from_ipc(task.base)
-        tables = evaluate(
-            *(model, editor, task.groups, base, task.ids, task.seed, task.settings, task.restrain)
-        )
+        tables = evaluate(model, editor, task.groups, base, task.ids, task.seed, task.settings)
         return {kind: schema.to_ipc(table) for kind, table in tables.items()}
 
     def _loaded(self, use: ModelUse) -> LanguageModel:
@@ -74,5 +73,6 @@ class Worker:
         keys = tuple(recipe.key for recipe in recipes.values())
         if self._editor is None or self._editor[:2] != (spec, keys):
             self._editor = None
-            self._editor = (spec, keys, built(spec, recipes, model, self.cache))
+            assets = {name: obtain(self.cache, r, model) for name, r in recipes.items()}
+            self._editor = (spec, keys, spec.build(model, assets))
         return self._editor[2]
