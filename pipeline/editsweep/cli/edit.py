@@ -1,6 +1,7 @@
 """`edit`: one edit at the terminal, before and after."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,15 +21,21 @@ def edit(
         typer.Option("--set", metavar="KEY=VALUE", help="A hyperparameter, e.g. layer=5."),
     ] = None,
     seed: int = 0,
+    save: Annotated[
+        Path | None, typer.Option(help="Keep the patch in this file, for `export`.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Edit one fact and print what the model says before and after."""
+    from editsweep.model.about import About
     from editsweep.model.catalogue import resolve
     from editsweep.model.load import load
     from editsweep.run.one_edit import at_hand, check_trained, edit_once, parse_prompt
-    from editsweep.run.resolve import ModelUse, make_spec
+    from editsweep.run.resolve import ModelUse, make_spec, plain
 
     parse_prompt(prompt)
+    if save is not None and save.exists():
+        raise ConfigError(f"{save} is there already: choose another --save")
     params = dict(_setting(text) for text in settings or ())
     use = ModelUse(resolve(model))
     spec, swapped = at_hand(make_spec(editor, params, editor), use)
@@ -39,11 +46,26 @@ def edit(
             "stands in for it; a sweep with this editor measures and keeps it."
         )
     result = edit_once(load(use.entry), use, spec, prompt, to, seed)
+    kept = save is not None and _save(result, save, About(use.entry, editor, plain(spec), seed))
     if json:
-        as_json(_plain(result, "moment: identity" if swapped else ""))
+        note = "moment: identity" if swapped else ""
+        as_json({**_plain(result, note), "saved": str(save) if kept else None})
         return
     _print(result)
+    if kept:
+        console.print(f"\nThe patch is in {save}", markup=False)
     raise typer.Exit(1 if result.error else 0)
+
+
+def _save(result: Any, path: Path, about: Any) -> bool:
+    """Whether there was a patch to keep: an edit that fails has none."""
+    from editsweep.model.merge import save_patch
+
+    if result.patch is None:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_patch(result.patch, path, replace(about, requests=(result.request,)).to_json())
+    return True
 
 
 def _setting(text: str) -> tuple[str, Any]:

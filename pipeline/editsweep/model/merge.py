@@ -5,12 +5,13 @@ for many edits in one model, where one large change is cheaper inside the weight
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -41,14 +42,15 @@ def merged(model: LanguageModel, patch: Patch) -> Iterator[None]:
             model.weight(name).copy_(original)
 
 
-def save_patch(patch: Patch, path: Path) -> None:
-    """Write `patch` as one safetensors file."""
+def save_patch(patch: Patch, path: Path, about: Mapping[str, Any] | None = None) -> None:
+    """Write `patch` as one safetensors file; `about` says what it is, as plain JSON."""
     tensors = {
         f"{name}.{part}": tensor.detach().cpu().contiguous()
         for name, change in patch.adds.items()
         for part, tensor in change.tensors.items()
     }
     meta = {"format": FORMAT, "prefix": patch.prefix, "modules": json.dumps(sorted(patch.adds))}
+    meta |= {} if about is None else {"about": json.dumps(about, ensure_ascii=False)}
     save_file(tensors, path, metadata=meta)
 
 
@@ -58,12 +60,7 @@ def load_patch(path: Path, device: str = "cpu") -> Patch:
     Raises:
         StoreError: the file is not one of ours.
     """
-    with safe_open(path, framework="pt", device=device) as file:
-        meta = file.metadata() or {}
-        if meta.get("format") != FORMAT:
-            raise StoreError(
-                f"{path} is not a patch file ({FORMAT}); it says {meta.get('format')!r}"
-            )
+    with _opened(path, device) as (file, meta):
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     adds: dict[str, Change] = {}
     for name in json.loads(meta["modules"]):
@@ -74,3 +71,30 @@ def load_patch(path: Path, device: str = "cpu") -> Patch:
         }
         adds[name] = _KINDS[tuple(sorted(parts))](**parts)
     return Patch(adds, meta["prefix"])
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """What `save_patch` was told about the patch; empty if nothing.
+
+    Raises:
+        StoreError: the file is not one of ours.
+    """
+    with _opened(path, "cpu") as (_, meta):
+        about: dict[str, Any] = json.loads(meta.get("about", "{}"))
+        return about
+
+
+@contextmanager
+def _opened(path: Path, device: str) -> Iterator[tuple[Any, dict[str, str]]]:
+    """A patch file and its metadata."""
+    try:
+        opened: Any = safe_open(path, framework="pt", device=device)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(f"{path} cannot be read as a patch file: {error}") from error
+    with opened as file:
+        meta = file.metadata() or {}
+        if meta.get("format") != FORMAT:
+            raise StoreError(
+                f"{path} is not a patch file ({FORMAT}); it says {meta.get('format')!r}"
+            )
+        yield file, meta

@@ -6,7 +6,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from editsweep.core.types import Corpus
+from editsweep.editors.base import Editor, EditorSpec
 from editsweep.errors import DataError
 from editsweep.model.asset import Asset
 from editsweep.model.cache import file_sha256, publish
@@ -45,6 +46,17 @@ def obtain(cache: Path, recipe: Recipe, model: LanguageModel) -> Asset:
             kept = make_asset(recipe, model, work)
             keep_asset(cache, recipe.key, kept)
     return kept
+
+
+def built(
+    spec: EditorSpec, recipes: Mapping[str, Recipe], model: LanguageModel, cache: Path
+) -> Editor:
+    """The editor of `spec`, with the assets that it requires from this machine's cache.
+
+    Raises:
+        DataError: a source has other records than when the sweep was planned.
+    """
+    return spec.build(model, {name: obtain(cache, r, model) for name, r in recipes.items()})
 
 
 def make_asset(recipe: Recipe, model: LanguageModel, work: Path | None = None) -> Asset:

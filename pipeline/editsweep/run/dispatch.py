@@ -176,6 +176,7 @@ class Dispatch:
             task_id=task_id,
             model=cell.model,
             spec=cell.editor.spec,
+            restrain=cell.editor.restrain,
             recipes=cell.recipes,
             groups=tuple(plan.groups(unit)),
             base=schema.to_ipc(base),

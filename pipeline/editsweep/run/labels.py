@@ -38,4 +38,5 @@ def editor_label(editor: EditorUse, editors: Sequence[EditorUse]) -> str:
         for key, value in flat(editor.params).items()
         if value != defaults.get(key) and any(other.get(key) != value for other in variants)
     ]
+    told += [] if editor.restrain is None else [str(editor.restrain)]
     return " ".join([editor.name, *told])

@@ -14,7 +14,7 @@ from editsweep.model.cache import cache_root
 from editsweep.model.generation import greedy
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.patch import Patch
-from editsweep.run.assets import asset_folder, obtain
+from editsweep.run.assets import asset_folder, built
 from editsweep.run.plan import recipes_of
 from editsweep.run.resolve import ModelUse, Source
 from editsweep.run.untrained import how_to_train, is_untrained
@@ -54,13 +54,17 @@ class Line:
 
 @dataclass(frozen=True)
 class OneEdit:
-    """The whole answer; `text` is a longer continuation of the prompt before and after."""
+    """The whole answer; `text` is a longer continuation of the prompt before and after.
+
+    `patch` is None where the edit failed or changed nothing.
+    """
 
     request: EditRequest
     error: str
     steps: int | None
     lines: tuple[Line, ...]
     text: tuple[str, str]
+    patch: Patch | None = None
 
 
 def parse_prompt(text: str) -> tuple[str | None, str]:
@@ -114,9 +118,7 @@ def edit_once(
     (said,) = greedy(model, [question], [None], SAID_TOKENS)
     old = _END_OF_NAME.split(said.strip())[0].strip() or None
     request = derive(subject, prompt, new, None if old == new else old)
-    folder, recipes = cache or cache_root(), recipes_of(spec, HOME, use)
-    assets = {name: obtain(folder, recipe, model) for name, recipe in recipes.items()}
-    editor = spec.build(model, assets)
+    editor = built(spec, recipes_of(spec, HOME, use), model, cache or cache_root())
     (edited,) = editor.edit([[request]], seed)
     after = edited.patch if edited.error is None else None
     patches: list[Patch | None] = [None, after]
@@ -127,6 +129,7 @@ def edit_once(
         edited.steps,
         _lines(model, request, patches),
         (texts[0], texts[1]),
+        after,
     )
 
 
@@ -145,13 +148,15 @@ def at_hand(spec: EditorSpec, use: ModelUse, cache: Path | None = None) -> tuple
     return replace(known, moment="identity"), True
 
 
-def check_trained(editor: str, spec: EditorSpec, use: ModelUse, cache: Path | None = None) -> None:
+def check_trained(
+    editor: str, spec: EditorSpec, use: ModelUse, cache: Path | None = None, home: Source = HOME
+) -> None:
     """A person at a terminal does not wait for a training.
 
     Raises:
         ConfigError: the editor's network is not in the cache; the message says how to train it.
     """
-    for recipe in recipes_of(spec, HOME, use).values():
+    for recipe in recipes_of(spec, home, use).values():
         if is_untrained(recipe, cache):
             raise ConfigError(
                 f"{editor} has no trained network for {use.entry.name} yet. "

@@ -213,7 +213,7 @@ def _cell_id(
     return content_id(
         {
             "model": [model.entry.name, model.entry.revision, model.entry.dtype],
-            "editor": [editor.name, editor.params],
+            "editor": editor.described,
             "dataset": [records.data.name, records.data.split, records.data.digest],
             "regime": str(regime),
             "seed": seed,
@@ -313,7 +313,12 @@ def _described(resolved: Resolved) -> dict[str, Any]:
             for m in resolved.models
         ],
         "editors": [
-            {"name": e.name, **({"label": e.label} if e.label else {}), "params": dict(e.params)}
+            {
+                "name": e.name,
+                **({"label": e.label} if e.label else {}),
+                **_restrained(e),
+                "params": dict(e.params),
+            }
             for e in resolved.editors
         ],
         "datasets": [
@@ -334,6 +339,10 @@ def _described(resolved: Resolved) -> dict[str, Any]:
     }
 
 
+def _restrained(editor: EditorUse) -> dict[str, Any]:
+    return {} if editor.restrain is None else {"restrain": editor.restrain.plain}
+
+
 def _cell_json(cell: Cell) -> dict[str, Any]:
     data = cell.records.data
     return {
@@ -341,8 +350,10 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         "label": cell.label,
         "model": cell.model.entry.name,
         "model_revision": cell.model.entry.revision,
+        "model_dtype": cell.model.entry.dtype,
         "editor": cell.editor.name,
         "params": dict(cell.editor.params),
+        **_restrained(cell.editor),
         "dataset": data.name,
         "split": data.split,
         "dataset_digest": data.digest,

@@ -21,6 +21,7 @@ from editsweep.editors.base import EditorSpec
 from editsweep.errors import ConfigError
 from editsweep.model.catalogue import ModelEntry
 from editsweep.model.catalogue import resolve as resolve_model
+from editsweep.model.restrain import Restraint
 from editsweep.run.sweep import DatasetChoice, EditorChoice, ModelChoice, Sweep
 
 
@@ -36,7 +37,7 @@ class ModelUse:
 class EditorUse:
     """One editor with one choice of hyperparameters; `params` are all of them as plain JSON.
 
-    `where` is the place in the sweep file, for messages.
+    `where` is the place in the sweep file, for messages; `restrain` what is done to its patches.
     """
 
     name: str
@@ -44,6 +45,13 @@ class EditorUse:
     params: Mapping[str, Any]
     label: str | None
     where: str
+    restrain: Restraint | None = None
+
+    @property
+    def described(self) -> list[Any]:
+        """All that decides its patches, as plain JSON for ids."""
+        restrained = [] if self.restrain is None else [self.restrain.plain]
+        return [self.name, self.params, *restrained]
 
 
 @dataclass(frozen=True)
@@ -214,13 +222,26 @@ def model_use(choice: ModelChoice) -> ModelUse:
 
 def editor_uses(choice: EditorChoice, where: str) -> Iterator[EditorUse]:
     """One use for each point of the grid, in the order of the file; `where` leads the messages."""
+    restrain = None if choice.restrain is None else restraint(choice.restrain, where)
     for values in itertools.product(*choice.grid.values()):
         point = dict(zip(choice.grid, values, strict=True))
         spec = make_spec(choice.name, {**choice.params, **point}, where)
         label = choice.label
         if label is not None and point:
             label = " ".join([label, *(f"{key}={value}" for key, value in point.items())])
-        yield EditorUse(choice.name, spec, plain(spec), label, where)
+        yield EditorUse(choice.name, spec, plain(spec), label, where, restrain)
+
+
+def restraint(value: Any, where: str) -> Restraint:
+    """What is done to an editor's patches; `where` leads the message.
+
+    Raises:
+        ConfigError: there is no such restraint, or its parameter is out of range.
+    """
+    try:
+        return Restraint.parse(value)
+    except ConfigError as error:
+        raise ConfigError(f"{where}.restrain: {error}") from error
 
 
 def _typed(hint: Any, value: Any, where: str) -> Any:

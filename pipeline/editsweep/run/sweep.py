@@ -66,10 +66,14 @@ class ModelChoice(Strict):
 
 
 class EditorChoice(Strict):
-    """An editor with its hyperparameters, and lists of values to try in `grid`."""
+    """An editor with its hyperparameters, and lists of values to try in `grid`.
+
+    `restrain` is how its changes are made smaller, as `Restraint.parse` reads it.
+    """
 
     name: str
     label: str | None = None
+    restrain: Any = None
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     params: dict[str, Any] = {}
 
@@ -81,7 +85,7 @@ class EditorChoice(Strict):
             return {"name": value}
         if not isinstance(value, Mapping):
             return value
-        own = {key: value[key] for key in ("name", "label", "grid") if key in value}
+        own = {key: value[key] for key in cls.model_fields if key in value and key != "params"}
         return {**own, "params": {key: value[key] for key in value if key not in own}}
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from editsweep.core.types import EditRequest
 from editsweep.editors.base import EditorSpec
 from editsweep.errors import ConfigError, DataError, EditError, ModelError
+from editsweep.model.restrain import Restraint
 from editsweep.run.evaluate import AskSettings, UnitIds
 from editsweep.run.plan import Recipe
 from editsweep.run.resolve import ModelUse
@@ -44,6 +45,7 @@ class EditTask:
     ids: UnitIds
     seed: int
     settings: AskSettings
+    restrain: Restraint | None = None
 
 
 Task = AssetTask | BaseTask | EditTask

@@ -19,6 +19,7 @@ from editsweep.run.assets import asset_folder, obtain
 from editsweep.run.evaluate import ask_base, evaluate
 from editsweep.run.plan import Recipe
 from editsweep.run.resolve import ModelUse
+from editsweep.run.restrained import restrained
 from editsweep.run.tasks import AssetTask, BaseTask, EditTask, Failure, Outcome, Task
 
 
@@ -55,7 +56,7 @@ class Worker:
         return self._edit(task, model)
 
     def _edit(self, task: EditTask, model: LanguageModel) -> Mapping[str, bytes]:
-        editor = self._built(task.spec, task.recipes, model)
+        editor = restrained(self._built(task.spec, task.recipes, model), model, task.restrain)
         base = schema.from_ipc(task.base)
         tables = evaluate(model, editor, task.groups, base, task.ids, task.seed, task.settings)
         return {kind: schema.to_ipc(table) for kind, table in tables.items()}

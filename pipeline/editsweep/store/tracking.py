@@ -241,6 +241,7 @@ class _Recorder:
         run_id = self._run("cell", cell_id, str(cell["label"]), tags, units)
         values = {axis: cell[axis] for axis in _AXES if axis in cell}
         values |= {f"editor.{k}": value for k, value in flat(cell.get("params", {})).items()}
+        values |= flat({key: cell[key] for key in ("restrain",) if key in cell})
         self.runs.params(run_id, values)
         named = metrics([row for row in self.sweep.rows if row["cell_id"] == cell_id])
         end = self.sweep.span(units)[1]

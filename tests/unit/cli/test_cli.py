@@ -72,6 +72,7 @@ def test_version_and_help(editsweep):
         "report",
         "record",
         "edit",
+        "export",
         "datasets",
         "editors",
         "models",
@@ -125,6 +126,12 @@ def test_record(editsweep, done):
         (("edit", "{a} is", "--to", "c", "--set", "layr=1"), 2, "did you mean 'layer'?"),
         (("edit", "{a} is", "--to", "c", "--model", "tiny-lama"), 2, "did you mean 'tiny-llama'?"),
         (("datasets", "show", "worl"), 2, "did you mean 'world'?"),
+        (("export", "gone", "--as", "lora", "--out", "x"), 2, "gone is not there"),
+        (("export", EDITS, "--as", "lora", "--out", "x"), 1, "cannot be read as a patch file"),
+        (("export", EDITS, "--as", "lora", "--out", "x", "--group", 1), 2, "--group belongs to"),
+        (("export", EDITS, "--as", "lora", "--out", ROOT), 2, "is there already and not empty"),
+        (("export", ROOT, "--as", "lora", "--out", "x", "--cell", "a"), 1, "has no plan.json"),
+        (("export", ROOT, "--as=lora", "--out=x", "--edit=a", "--group=1"), 2, "keep one"),
         (("ui", "--out", "nowhere"), 1, "run or record a sweep first"),
         (("nothing",), 2, "No such command"),
     ],
@@ -207,6 +214,50 @@ def test_one_edit_at_the_terminal(editsweep, tmp_path, monkeypatch):
     shown = editsweep(*args)
     assert "before" in shown
     assert "locality" in shown
+
+
+def test_an_edit_is_saved_and_exported(editsweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDITSWEEP_CACHE", str(tmp_path / "cache"))
+    path, args = tmp_path / "p" / "lyon.safetensors", ("edit", "{Lyon} is in", "--to", "Japan")
+    made = (*args, "--editor", "ft", "--set", "steps=2", "--model", "tiny-gpt2", "--save", path)
+    assert f"The patch is in {path}" in " ".join(editsweep(*made).split())
+    assert "is there already: choose another --save" in editsweep(*made, code=2)
+    export = ("export", path, "--out")
+    cut = (*export, tmp_path / "l", "--as", "lora", "--rank", "1")
+    shown = editsweep(*cut)
+    assert "of the change (Frobenius norm)" in shown
+    assert "adapter_model.safetensors" in shown
+    assert (
+        f"PeftModel.from_pretrained(load('tiny-gpt2', dtype='float32').module, '{tmp_path}/l')"
+        in (shown)
+    )
+    told = json.loads(editsweep(*export, tmp_path / "c", "--as", "checkpoint", "--json"))
+    assert (told["form"], told["relative_error"], told["notes"]) == ("checkpoint", None, [])
+    assert told["files"]["model.safetensors"] == (tmp_path / "c/model.safetensors").stat().st_size
+    again = json.loads(editsweep(*args, "--editor", "none", "--model", tmp_path / "c", "--json"))
+    assert again["error"] == ""
+
+
+def test_a_failed_edit_saves_nothing(editsweep, tmp_path):
+    path = tmp_path / "x.safetensors"
+    args = ("edit", "Lyon is in", "--to", "Japan", "--model", "tiny-llama", "--save", path)
+    said = editsweep(*args, "--set", "moment=identity", code=1)
+    assert "no_subject" in said
+    assert not path.exists()
+
+
+def test_a_cell_of_a_sweep_is_exported(editsweep, done, tmp_path):
+    args = ("export", done, "--cell", "ft", "--group", 1, "--data", EDITS, "--json")
+    told = json.loads(editsweep(*args, "--as", "patch", "--out", tmp_path / "p"))
+    assert told["files"].keys() == {"README.md", "patch.safetensors"}
+    assert "Kyoto is in" in (tmp_path / "p" / "README.md").read_text()
+
+
+def test_the_forms_of_the_command_are_those_that_there_are():
+    from editsweep.cli.export import Form
+    from editsweep.model.export import FORMS
+
+    assert [form.value for form in Form] == list(FORMS)
 
 
 def test_train_and_find_it_again(editsweep, tmp_path, monkeypatch):

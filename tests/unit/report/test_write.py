@@ -124,6 +124,16 @@ def test_text_of_data_stays_text(synthetic: Callable[..., Any]) -> None:
         assert {row["label"] for row in csv.DictReader(file)} == {EVIL, "ft", "rome", "ike"}
 
 
+def test_the_page_says_what_was_done_to_the_patches(synthetic: Callable[..., Any]) -> None:
+    sweep = synthetic()
+    tables = sweep.commit().tables()
+    assert "restrained:" not in write_report(sweep.folder, tables)[1].read_text(encoding="utf-8")
+    sweep.plan["cells"][1]["restrain"] = {"prune": 1.2}
+    sweep.commit([])
+    text = write_report(sweep.folder, tables)[1].read_text(encoding="utf-8")
+    assert re.findall(r"restrained: [^<]*", text) == ["restrained: {&#39;prune&#39;: 1.2}"]
+
+
 def test_a_spreadsheet_runs_nothing() -> None:
     frame = pl.DataFrame({"a": ["=1+1", "+x", "-x", "@x", "\tx", "x=1", None], "b": range(-3, 4)})
     cells = [row["a"] for row in csv.DictReader(to_csv(frame).splitlines())]

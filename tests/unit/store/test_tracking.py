@@ -54,6 +54,7 @@ def runs(uri: str, experiment: str = "demo") -> dict[str, Any]:
 def test_recording_twice_makes_no_second_run(synthetic: Callable[..., Any]) -> None:
     sweep = synthetic(edits=4, unit_size=2)
     units = list(sweep.units)
+    sweep.plan["cells"][2]["restrain"] = {"rect": 0.4}
     sweep.commit(units[:5])
     (sweep.folder / "report.html").write_text("<p>")
     uri = tracking.default_uri(sweep.folder)
@@ -73,6 +74,7 @@ def test_recording_twice_makes_no_second_run(synthetic: Callable[..., Any]) -> N
     rome = found["rome"]
     assert rome.data.tags["mlflow.parentRunId"] == first.parent_run_id
     assert rome.data.params["editor.layer"] == "12"
+    assert [found[n].data.params.get("restrain.rect") for n in ("ft", "rome")] == [None, "0.4"]
     assert rome.data.metrics == {
         f"{pre}reliability.exact_match{end}": value
         for pre in ("", "pre.")
