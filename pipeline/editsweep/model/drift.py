@@ -74,7 +74,7 @@ def perplexity(model: LanguageModel, patch: Patch | None = None) -> float:
     """
     prefix = patch.prefix if patch else ""
     texts = [prefix + sentence for sentence in FIXED_TEXT]
-    encoded = encode(model.tokenizer, texts, [len(prefix) + 1 + s.index(" ") for s in FIXED_TEXT])
+    encoded = encode(model.tokenizer, texts, [len(prefix) + s.index(" ") for s in FIXED_TEXT])
     queries = [Query(0, e.ids, e.start) for e in encoded]
     scores = score(model, queries, [patch])
     logprobs = [value for one in scores for value in one.logprobs]

@@ -17,7 +17,10 @@ def test_the_same_target_is_no_conflict():
 
 
 def test_a_relation_is_a_fact_under_any_prompt():
-    one, other = edit("Ada", "Rome", "{} lives in", "home"), edit("Ada", "Oslo", "{}'s town", "home")
+    one, other = (
+        edit("Ada", "Rome", "{} lives in", "home"),
+        edit("Ada", "Oslo", "{}'s town", "home"),
+    )
     assert superseded([one, other]) == {0: 1}
     assert superseded([edit("Ada", "Rome"), edit("Ada", "Oslo", "{}'s town")]) == {}
     assert superseded([edit("Ada", "Rome", relation="a"), edit("Ada", "x", "{} b", "b")]) == {}
@@ -29,7 +32,12 @@ def test_without_a_subject_the_prompt_alone_is_the_fact():
 
 
 def test_what_holds_at_each_checkpoint():
-    edits = [edit("Ada", "Rome"), edit("Bao", "Rome"), edit("Ada", "Oslo"), edit("Ada", "Rome", "{}")]
+    edits = [
+        edit("Ada", "Rome"),
+        edit("Bao", "Rome"),
+        edit("Ada", "Oslo"),
+        edit("Ada", "Rome", "{}"),
+    ]
     edits += [edit("ada", "Rome")]
     assert list(holding(edits, [1, 0], [2, 3, 4, 5])) == [(0, 1), (1,), (1,), (0, 1)]
     assert list(holding(edits, [], [2])) == [()]

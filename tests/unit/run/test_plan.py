@@ -105,7 +105,8 @@ def test_labels_tell_what_differs():
     [
         (
             ["editors=[{name: rome, moment: identity}]", "regimes=[{batch: 2}]"],
-            "rome cannot edit in the regime `batch:2`; it can: single",
+            "rome cannot edit in the regime `batch:2`; it can: sequential, single. `batch` can be "
+            "done by none, ft, ",
         ),
         (["editors=[none, none]"], "would be done twice"),
         (["seeds=[0, 0]"], "would be done twice"),
