@@ -172,7 +172,7 @@ def test_killed_at_three_random_points(tmp_path, cache, whole, seed):
     dice, folder = random.Random(seed), tmp_path / "t"
     for _ in range(3):
         with pytest.raises(Kill):
-            start(folder, cache, progress=KillAfter(dice.randint(1, 7)))
+            start(folder, cache, progress=KillAfter(dice.randint(1, 4)))
     result, _ = start(folder, cache)
     assert result.exit_code == 0
     assert ends(folder) == ends(whole)

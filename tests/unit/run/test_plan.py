@@ -88,9 +88,9 @@ def test_a_sequence_is_cut_at_its_checkpoints():
     assert set(made.cells).isdisjoint(plan(["regimes=[{sequential: {every: 4}}]"]).cells)
 
 
-CONFLICT = """{"subject": "Lyon", "prompt": "{} is in", "target_new": "Peru"}
-{"subject": "Oslo", "prompt": "{} is in", "target_new": "Peru"}
-{"subject": "LYON", "prompt": "{} is in", "target_new": "Japan"}
+CONFLICT = """{"subject": "Lyon", "prompt": "{} is in", "target_new": "Peru", "relation": "r"}
+{"subject": "Oslo", "prompt": "{} is in", "target_new": "Peru", "relation": "r"}
+{"subject": "LYON", "prompt": "{} lies in", "target_new": "Japan", "relation": "r"}
 """
 
 
@@ -100,7 +100,7 @@ def test_edits_that_contradict_each_other_are_told(tmp_path):
     regimes = "[single, {batch: 2}, {batch: 3}, {sequential: {every: 2}}]"
     made = plan([f"datasets=['{path}']", f"regimes={regimes}", "editors=[none, ft]"])
     at_once, one_by_one = made.conflicts
-    told = "the first: 'Lyon is in' to 'Peru', later 'LYON is in' to 'Japan'"
+    told = "the first: 'Lyon is in' to 'Peru', later 'LYON lies in' to 'Japan'"
     assert at_once.endswith(told)
     assert "own in batch:3: 1 edits fail as `superseded`" in at_once
     assert "in sequential:1/2: 1 edits are overwritten" in one_by_one
