@@ -5,6 +5,7 @@ continuation that was scored. `base` holds what the unedited model said, shared 
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import pyarrow as pa
@@ -67,7 +68,7 @@ MEASUREMENTS = _schema(
     *_PROBE,
     _field("metric", pa.string(), nullable=False),
     _field("protocol", pa.string(), nullable=False),
-    _field("phase", pa.string(), "pre | post", nullable=False),
+    _field("phase", pa.string(), "pre | post | retained", nullable=False),
     _field("value", pa.float64()),
     _field("status", pa.string(), "ok, or why there is no value", nullable=False),
 )
@@ -117,11 +118,24 @@ def table(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 def to_ipc(data: pa.Table) -> bytes:
     """`data` as one Arrow IPC file (zstd), which has a footer, so a cut one is an error."""
-    sink = pa.BufferOutputStream()
+    return to_ipc_files({"": data.schema}, [{"": data}])[""]
+
+
+def to_ipc_files(
+    schemas: Mapping[str, pa.Schema], slices: Iterable[Mapping[str, pa.Table]]
+) -> dict[str, bytes]:
+    """Several tables that come in slices, each as one IPC file; a slice is written as it comes."""
     options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with pa.ipc.new_file(sink, data.schema, options=options) as writer:
-        writer.write_table(data)
-    return bytes(sink.getvalue().to_pybytes())
+    sinks = {name: pa.BufferOutputStream() for name in schemas}
+    with ExitStack() as held:
+        writers = {
+            name: held.enter_context(pa.ipc.new_file(sinks[name], kind, options=options))
+            for name, kind in schemas.items()
+        }
+        for part in slices:
+            for name, writer in writers.items():
+                writer.write_table(part[name])
+    return {name: bytes(sink.getvalue().to_pybytes()) for name, sink in sinks.items()}
 
 
 def from_ipc(buffer: bytes) -> pa.Table:

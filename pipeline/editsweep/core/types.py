@@ -9,7 +9,7 @@ from editsweep.errors import ConfigError
 
 Axis = Literal["reliability", "paraphrase", "reverse", "portability", "locality"]
 Role = Literal["answer", "unwanted", "reference"]
-Phase = Literal["pre", "post"]
+Phase = Literal["pre", "post", "retained"]
 
 AXES: tuple[Axis, ...] = get_args(Axis)
 
@@ -142,35 +142,90 @@ class Corpus:
     texts: tuple[str, ...] = ()
 
 
+LARGEST_BATCH = 10_000
+_REGIMES = "`single`, `batch: n` with n from 2 to 10000, or `sequential: {size, every, sample}`"
+
+
 @dataclass(frozen=True, slots=True)
 class Regime:
-    """How edits share a model: `single`, or `batch` of `size` in one model."""
+    """How edits share a model.
 
-    kind: Literal["single", "batch"] = "single"
+    `single`: each in a model of its own. `batch`: `size` at once in one model. `sequential`: all
+    in one model, `size` a step, one step after another; it is measured after each `every` edits,
+    which is a checkpoint, when `sample` of the earlier edits are asked again.
+    """
+
+    kind: Literal["single", "batch", "sequential"] = "single"
     size: int = 1
+    every: int = 0
+    sample: int = 0
 
     @classmethod
-    def parse(cls, value: str | Mapping[str, Any]) -> "Regime":
-        """`single` or `{batch: n}`.
+    def parse(cls, value: Any) -> "Regime":
+        """`single`, `{batch: n}` or `{sequential: {size: 1, every: 20, sample: 100}}`.
 
         Raises:
             ConfigError: anything else.
         """
+        if isinstance(value, cls):
+            return value
         if value == "single":
             return cls()
+        if value == "sequential":
+            return cls._sequence({})
         if isinstance(value, Mapping) and set(value) == {"batch"}:
             size = value["batch"]
-            if isinstance(size, int) and not isinstance(size, bool) and size >= 2:
+            if _is_count(size) and 2 <= size <= LARGEST_BATCH:
                 return cls("batch", size)
-        raise ConfigError(f"regime {value!r}: write `single` or `batch: n` with n of 2 or more")
+        if isinstance(value, Mapping) and set(value) == {"sequential"}:
+            return cls._sequence(value["sequential"])
+        raise ConfigError(f"regime {value!r}: write {_REGIMES}")
+
+    @classmethod
+    def _sequence(cls, value: Any) -> "Regime":
+        chosen = {"size": 1, "every": 20, "sample": 100}
+        if not isinstance(value, Mapping) or not set(value) <= set(chosen):
+            raise ConfigError(f"regime sequential {value!r}: its keys are {', '.join(chosen)}")
+        chosen |= value
+        least = {"size": 1, "every": 1, "sample": 0}
+        for name, count in chosen.items():
+            if not _is_count(count) or count < least[name]:
+                raise ConfigError(
+                    f"regime sequential: {name} {count!r}: write a whole number of "
+                    f"{least[name]} or more"
+                )
+        if chosen["every"] % chosen["size"]:
+            raise ConfigError(
+                f"regime sequential: every {chosen['every']} is not a multiple of size "
+                f"{chosen['size']}: a checkpoint follows whole steps"
+            )
+        return cls("sequential", **chosen)
+
+    @property
+    def plain(self) -> str | dict[str, Any]:
+        """As a sweep file has it; `parse` reads it."""
+        if self.kind == "single":
+            return "single"
+        if self.kind == "batch":
+            return {"batch": self.size}
+        return {"sequential": {"size": self.size, "every": self.every, "sample": self.sample}}
 
     def groups(self, requests: Sequence[EditRequest]) -> list[tuple[EditRequest, ...]]:
-        """The independent edit jobs: each group goes into one model."""
+        """The edit jobs: what each group changes, it changes at once."""
         return [tuple(requests[i : i + self.size]) for i in range(0, len(requests), self.size)]
 
     def __str__(self) -> str:
-        """`single` or `batch:n`."""
-        return self.kind if self.kind == "single" else f"{self.kind}:{self.size}"
+        """`single`, `batch:n`, or `sequential:size/every` with the sample where it is not 100."""
+        if self.kind == "single":
+            return self.kind
+        if self.kind == "batch":
+            return f"batch:{self.size}"
+        sample = "" if self.sample == 100 else f" sample={self.sample}"
+        return f"sequential:{self.size}/{self.every}{sample}"
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def only_axes(request: EditRequest, axes: Iterable[str]) -> EditRequest:

@@ -18,16 +18,19 @@ from editsweep.core.ids import content_id
 from editsweep.core.types import AXES
 
 LEVEL = 0.95
+DRIFT = "drift"
 RESAMPLES = 2000
 
-_CELL = ("cell_id", "label", "model", "editor", "dataset", "regime", "seed")
-_NUMBERS: Mapping[str, type[pl.DataType]] = {
+CELL = ("cell_id", "label", "model", "editor", "dataset", "regime", "seed")
+NUMBERS: Mapping[str, type[pl.DataType]] = {
     "mean": pl.Float64,
     "ci_low": pl.Float64,
     "ci_high": pl.Float64,
     "interval": pl.String,
     "n": pl.Int64,
 }
+_INTERVAL = ("ci_low", "ci_high", "interval")
+_PHASES = {"pre": 0, "post": 1, "retained": 2}
 # A bootstrap draws at most this many values at once: bounds memory, not the result.
 _DRAW = 2_000_000
 
@@ -56,7 +59,8 @@ def leaderboard(
 
     Returns:
         `cell_id label model editor dataset regime seed axis metric protocol phase mean ci_low
-        ci_high interval n asked failed missing`. `n` counts edits with a value, `asked` edits that
+        ci_high interval n asked failed missing`. Of a sequence, the phase `retained` and the axis
+        `drift` are those of its last checkpoint. `n` counts edits with a value, `asked` edits that
         have such a probe, `failed` edits that the editor could not do, `missing` planned edits that
         are not recorded yet (null when `known` is given: who knows). A cell without any record
         still has its rows, with null values.
@@ -83,8 +87,8 @@ def timings(plan: Mapping[str, Any], edits: pl.DataFrame) -> pl.DataFrame:
         pl.col("edit_s", "probe_s", "total_s").mean(), edits=pl.len().cast(pl.Int64)
     )
     return (
-        _cells(plan)
-        .select("order", *_CELL)
+        cells_of(plan)
+        .select("order", *CELL)
         .join(means, on="cell_id", how="left", maintain_order="left")
         .with_columns(pl.col("edits").fill_null(0))
         .drop("order")
@@ -146,8 +150,8 @@ def _aggregate(
         edits = edits.filter(pl.col("known") == known)
         measurements = measurements.join(edits, on=["cell_id", "edit_id"], how="semi")
     key = ("axis", *extra, "metric", "protocol", "phase")
-    numbers = _numbers(_per_edit(measurements, edits, key), key)
-    cells = _cells(plan).join(_recorded(edits), on="cell_id", how="left", maintain_order="left")
+    numbers = numbers_of(per_edit(_at_the_end(measurements, edits), edits, key), key)
+    cells = cells_of(plan).join(_recorded(edits), on="cell_id", how="left", maintain_order="left")
     rows = _expected(cells, numbers, key).join(
         numbers, on=["cell_id", *key], how="left", maintain_order="left"
     )
@@ -155,14 +159,39 @@ def _aggregate(
     return (
         rows.with_columns(pl.col("n", "asked", "failed", "recorded").fill_null(0))
         .with_columns(missing=missing)
-        .sort("order", _axis_order(), *key[:-1], pl.col("phase") != "pre")
-        .select(*_CELL, *key, *_NUMBERS, "asked", "failed", "missing")
+        .sort("order", _axis_order(), *key[:-1], pl.col("phase").replace_strict(_PHASES))
+        .select(*CELL, *key, *NUMBERS, "asked", "failed", "missing")
     )
 
 
-def _cells(plan: Mapping[str, Any]) -> pl.DataFrame:
+def late() -> pl.Expr:
+    """Whether a number says where a sequence stands, and not what came of one edit."""
+    return (pl.col("phase") == "retained") | (pl.col("axis") == DRIFT)
+
+
+def stations(edits: pl.DataFrame) -> pl.DataFrame:
+    """How many edits of its cell were tried after each unit: `cell_id unit_id so_far`."""
+    return (
+        edits.group_by("cell_id", "unit_id")
+        .agg(so_far=pl.col("position").max() + 1)
+        .sort("cell_id", "so_far")
+    )
+
+
+def _at_the_end(measurements: pl.DataFrame, edits: pl.DataFrame) -> pl.DataFrame:
+    """Without what sequences were like before their last checkpoint."""
+    found = measurements.filter(late())
+    if found.is_empty():
+        return measurements
+    at = stations(edits).join(found, on=["cell_id", "unit_id"], how="semi")
+    last = at.filter(pl.col("so_far") == pl.col("so_far").max().over("cell_id"))
+    ends = found.join(last, on=["cell_id", "unit_id"], how="semi")
+    return pl.concat([measurements.filter(~late()), ends])
+
+
+def cells_of(plan: Mapping[str, Any]) -> pl.DataFrame:
     """The planned cells in their order; a field that a plan lacks is null."""
-    names = (*_CELL, "split", "edits")
+    names = (*CELL, "split", "edits")
     rows = [{name: cell.get(name) for name in names} for cell in plan["cells"]]
     types = {name: pl.Int64 if name in ("seed", "edits") else pl.String for name in names}
     return pl.DataFrame(rows, schema=types).with_row_index("order")
@@ -180,7 +209,7 @@ def _recorded(edits: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _per_edit(measurements: pl.DataFrame, edits: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+def per_edit(measurements: pl.DataFrame, edits: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     """One row a cell, key and edit: the mean over its probes, null if none has a value.
 
     `cluster` is the subject; an edit without one stands alone.
@@ -199,10 +228,10 @@ def _per_edit(measurements: pl.DataFrame, edits: pl.DataFrame, key: Sequence[str
     )
 
 
-def _numbers(per_edit: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+def numbers_of(edits: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     """One row a cell and key: mean, interval, n and asked."""
     names = ("cell_id", *key)
-    groups = per_edit.group_by(names, maintain_order=True).agg(
+    groups = edits.group_by(names, maintain_order=True).agg(
         pl.len().alias("asked"),
         pl.col("value").drop_nulls().alias("values"),
         pl.col("cluster").filter(pl.col("value").is_not_null()).rank("dense").alias("clusters"),
@@ -213,8 +242,11 @@ def _numbers(per_edit: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
         values = np.asarray(row["values"], dtype=np.float64)
         clusters = np.asarray(row["clusters"], dtype=np.int64) - 1
         rows.append((*identity, *_number(values, clusters, identity), row["asked"]))
-    types = dict.fromkeys(names, pl.String) | dict(_NUMBERS) | {"asked": pl.Int64}
-    return pl.DataFrame(rows, schema=types, orient="row")
+    types = dict.fromkeys(names, pl.String) | dict(NUMBERS) | {"asked": pl.Int64}
+    made = pl.DataFrame(rows, schema=types, orient="row")
+    # Drift is one measurement of one model, not a sample of edits.
+    bare = pl.when(pl.col("axis") != DRIFT)
+    return made.with_columns(bare.then(name).alias(name) for name in _INTERVAL)
 
 
 def _number(
@@ -227,10 +259,20 @@ def _number(
 
 
 def _expected(cells: pl.DataFrame, numbers: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
-    """Every cell with every key that any cell of its dataset has: nothing drops out unseen."""
-    data = ("dataset", "split")
-    seen = numbers.join(cells, on="cell_id").select(*data, *key).unique()
-    return cells.join(seen, on=data, nulls_equal=True)
+    """Every cell with every key that any cell of its dataset has: nothing drops out unseen.
+
+    What only sequences have, a cell of another regime is not expected to have.
+    """
+    seen = numbers.join(cells, on="cell_id")
+    data, own = ("dataset", "split"), ("dataset", "split", "regime")
+    usual = seen.filter(~late()).select(*data, *key).unique()
+    of_regime = seen.filter(late()).select(*own, *key).unique()
+    names = (*cells.columns, *key)
+    parts = [
+        cells.join(usual, on=data, nulls_equal=True),
+        cells.join(of_regime, on=own, nulls_equal=True),
+    ]
+    return pl.concat([part.select(names) for part in parts])
 
 
 def _axis_order() -> pl.Expr:

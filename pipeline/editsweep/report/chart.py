@@ -1,4 +1,4 @@
-"""The one chart: edit success against locality, one colour and one number a cell, as inline SVG.
+"""Edit success against locality, one colour and one number a cell; and what all charts share.
 
 Colours are CSS variables of the page (`--ink`, `--grid`, `--s0` ..), so the chart follows light,
 dark and print. No clock and no random ids go into it: the same numbers give the same bytes.
@@ -22,19 +22,19 @@ from editsweep.report.columns import LOCALITY, PARAPHRASE, SUCCESS, Column
 SERIES = 8
 
 # matplotlib wants real colours; these stand for CSS variables and are put back in the SVG.
-_INK, _SOFT, _GRID, _PAPER = "#010101", "#020202", "#030303", "#040404"
-_VARIABLES = {_INK: "--ink", _SOFT: "--soft", _GRID: "--line", _PAPER: "--paper"} | {
+_INK, SOFT, GRID, PAPER = "#010101", "#020202", "#030303", "#040404"
+_VARIABLES = {_INK: "--ink", SOFT: "--soft", GRID: "--line", PAPER: "--paper"} | {
     f"#0501{i:02x}": f"--s{i}" for i in range(SERIES)
 }
-_STYLE: Mapping[Any, Any] = {
+STYLE: Mapping[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "editsweep",
     "font.family": "sans-serif",
     "font.size": 10.5,
-    "axes.edgecolor": _SOFT,
+    "axes.edgecolor": SOFT,
     "axes.labelcolor": _INK,
-    "xtick.color": _SOFT,
-    "ytick.color": _SOFT,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
     "text.color": _INK,
 }
 
@@ -72,17 +72,47 @@ def success_against_locality(board: pl.DataFrame) -> Chart | None:
     cells = list(_cells(board))
     if not cells:
         return None
-    with mpl.rc_context(dict(_STYLE)):
+    with mpl.rc_context(dict(STYLE)):
         figure = Figure(figsize=(7.2, 5.0), dpi=72, layout="constrained")
         FigureCanvasSVG(figure)
         axes = _frame(figure, cells)
         for cell in cells:
             _draw(axes, cell)
         _legend(axes)
-        sink = io.StringIO()
-        figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None})
-    key = [(cell.number, f"var({_VARIABLES[cell.colour]})", cell.label) for cell in cells]
-    return Chart(_inline(sink.getvalue(), len(cells)), key)
+        svg = inline(figure, f"Edit success against locality for {len(cells)} cells")
+    return Chart(svg, [(cell.number, css(cell.colour), cell.label) for cell in cells])
+
+
+def colour_of(index: int) -> str:
+    """The colour of the series `index`, for matplotlib."""
+    return f"#0501{index % SERIES:02x}"
+
+
+def css(colour: str) -> str:
+    """The same colour for the page."""
+    return f"var({_VARIABLES[colour]})"
+
+
+def inline(figure: Figure, name: str) -> str:
+    """Only the `<svg>` element, without metadata, with the page's colours and a description."""
+    sink = io.StringIO()
+    figure.savefig(sink, format="svg", transparent=True, metadata={"Date": None})
+    svg = sink.getvalue()
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"\s*<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r' (?:width|height)="[\d.]+pt"', "", body, count=2)
+    body = re.sub(r"font-family: [^;]*; ", "", body)
+    for colour in _VARIABLES:
+        body = body.replace(colour, css(colour))
+    return body.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)
+
+
+def tidy(axes: Axes) -> None:
+    """A faint grid behind, no frame above and to the right, no ticks."""
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(which="both", length=0, pad=6)
 
 
 def _cells(board: pl.DataFrame) -> Iterable[_Cell]:
@@ -92,7 +122,7 @@ def _cells(board: pl.DataFrame) -> Iterable[_Cell]:
         rows = after.filter(pl.col("cell_id") == cell_id)
         success, locality = _point(rows, SUCCESS), _point(rows, LOCALITY)
         if success and locality:
-            colour = f"#0501{number % SERIES:02x}"
+            colour = colour_of(number)
             number += 1
             yield _Cell(number, label, colour, locality, success, _point(rows, PARAPHRASE))
 
@@ -116,17 +146,14 @@ def _frame(figure: Figure, cells: Iterable[_Cell]) -> Axes:
         limit(start - 0.04 * (1 - start), 1 + 0.04 * (1 - start))
     axes.set_xlabel("Locality: share of unrelated answers that stayed")
     axes.set_ylabel("Edit success: exact match")
-    axes.grid(color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(length=0, pad=6)
+    tidy(axes)
     return axes
 
 
 def _draw(axes: Axes, cell: _Cell) -> None:
     x, y, z = cell.locality, cell.success, cell.paraphrase
     faint: dict[str, Any] = {"color": cell.colour, "linewidth": 1.3, "alpha": 0.55}
-    solid: dict[str, Any] = {"color": cell.colour, "markeredgecolor": _PAPER}
+    solid: dict[str, Any] = {"color": cell.colour, "markeredgecolor": PAPER}
     axes.plot([x.low, x.high], [y.mean, y.mean], **faint)
     axes.plot([x.mean, x.mean], [y.low, y.high], **faint)
     if z:
@@ -136,25 +163,13 @@ def _draw(axes: Axes, cell: _Cell) -> None:
     front = 10 + cell.number
     axes.plot(x.mean, y.mean, "o", markersize=12.5, zorder=front, **solid)
     number = axes.text(x.mean, y.mean, str(cell.number), ha="center", va="center_baseline")
-    number.set(color=_PAPER, fontsize=8, fontweight="bold", zorder=front, gid=f"cell-{cell.number}")
+    number.set(color=PAPER, fontsize=8, fontweight="bold", zorder=front, gid=f"cell-{cell.number}")
 
 
 def _legend(axes: Axes) -> None:
     marks = [("o", "reliability"), ("^", "paraphrase")]
     handles = [
-        Line2D([], [], marker=marker, linestyle="", color=_SOFT, markersize=7, label=name)
+        Line2D([], [], marker=marker, linestyle="", color=SOFT, markersize=7, label=name)
         for marker, name in marks
     ]
     axes.figure.legend(handles=handles, loc="outside upper left", ncols=2, frameon=False)
-
-
-def _inline(svg: str, count: int) -> str:
-    """Only the `<svg>` element, without metadata, with the page's colours and a description."""
-    body = svg[svg.index("<svg") :]
-    body = re.sub(r"\s*<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r' (?:width|height)="[\d.]+pt"', "", body, count=2)
-    body = re.sub(r"font-family: [^;]*; ", "", body)
-    for colour, variable in _VARIABLES.items():
-        body = body.replace(colour, f"var({variable})")
-    name = f"Edit success against locality for {count} cells"
-    return body.replace("<svg ", f'<svg role="img" aria-label="{name}" ', 1)

@@ -30,6 +30,7 @@ AXIS_MEANING: Mapping[str, str] = {
     "reverse": "the question asked from the other side, from the new object to the subject",
     "portability": "questions whose answer follows from the new fact",
     "locality": "questions about other things, whose answers must stay as they were",
+    "drift": "the whole model after the edits of a sequence so far",
 }
 
 METRIC_MEANING: Mapping[str, str] = {
@@ -44,6 +45,10 @@ METRIC_MEANING: Mapping[str, str] = {
     "agreement": "share of the answer's tokens where the model's first choice is what it was "
     "before the edit",
     "correct": "the model gives the true answer, whether or not it did before",
+    "weight_norm": "Frobenius norm of all changes of the weights so far",
+    "relative_norm": "that, over the norm of the matrices that were changed",
+    "perplexity": "of a fixed text that no edit is about; lower is more fluent",
+    "collapsed": "the perplexity is not finite, or more than ten times the unedited model's",
     "kl": "how far the next-token distribution moved from the unedited model's, in nats; 0 is "
     "not at all",
 }

@@ -18,6 +18,7 @@ from editsweep.report import failures
 from editsweep.report.aggregate import LEVEL, RESAMPLES, by_facet, leaderboard, timings
 from editsweep.report.chart import success_against_locality
 from editsweep.report.columns import AXIS_MEANING, HEADLINE, METRIC_MEANING
+from editsweep.report.curves import draw
 from editsweep.report.view import Number, headline
 
 TEMPLATE = "report/report.html.j2"
@@ -30,6 +31,7 @@ def render(
     edits: pl.DataFrame,
     measurements: pl.DataFrame,
     answers: pl.DataFrame,
+    along: pl.DataFrame,
 ) -> str:
     """The whole page of one sweep.
 
@@ -39,12 +41,13 @@ def render(
         edits: the `edits` table.
         measurements: the `measurements` table.
         answers: the `answers` table.
+        along: sequences checkpoint by checkpoint, from `chains.curves`.
 
     Raises:
         ConfigError: the template is not found.
     """
     titles, rows = headline(board)
-    chart = success_against_locality(board)
+    chart, lines = success_against_locality(board), draw(along)
     worst = failures.worst(plan, edits, measurements, answers)
     return (
         _environment()
@@ -57,6 +60,8 @@ def render(
             rows=rows,
             seconds={row["cell_id"]: row for row in timings(plan, edits).iter_rows(named=True)},
             chart=chart and {"svg": Markup(chart.svg), "key": chart.key},
+            along=lines and {"svg": Markup(lines.svg), "key": lines.key},
+            retains=board.filter(pl.col("phase") == "retained").height > 0,
             worst=_by_label(worst),
             errors=failures.errors(plan, edits).to_dicts(),
             facets=_facets(by_facet(plan, edits, measurements)),
@@ -135,6 +140,7 @@ def _before_after(board: pl.DataFrame) -> pl.DataFrame:
     return board.group_by(key, maintain_order=True).agg(
         pre=numbers.filter(pl.col("phase") == "pre").first(),
         post=numbers.filter(pl.col("phase") == "post").first(),
+        retained=numbers.filter(pl.col("phase") == "retained").first(),
         asked=pl.col("asked").max(),
     )
 

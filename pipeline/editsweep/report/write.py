@@ -11,11 +11,12 @@ import pyarrow as pa
 from editsweep.core.cells import guarded
 from editsweep.errors import StoreError
 from editsweep.report.aggregate import leaderboard, timings
+from editsweep.report.chains import curves, has_chains
 from editsweep.report.html import render
 
 
 def write_report(folder: Path, tables: Mapping[str, pa.Table]) -> tuple[Path, Path]:
-    """Write `leaderboard.csv`, `timings.csv` and `report.html` into a sweep's folder.
+    """Write `leaderboard.csv`, `timings.csv`, `chains.csv` and `report.html` into a sweep's folder.
 
     The same parts give the same bytes, whatever the order they came in; no clock is read.
     `leaderboard.csv` holds nothing that was timed, so it is also the same after a resumed run.
@@ -35,8 +36,11 @@ def write_report(folder: Path, tables: Mapping[str, pa.Table]) -> tuple[Path, Pa
         _frame(tables[kind]) for kind in ("edits", "measurements", "answers")
     )
     board = leaderboard(plan, edits, measurements)
-    page = render(plan, board, edits, measurements, answers)
+    along = curves(plan, edits, measurements)
+    page = render(plan, board, edits, measurements, answers, along)
     _write(folder / "timings.csv", csv(timings(plan, edits)))
+    if has_chains(plan):
+        _write(folder / "chains.csv", csv(along))
     return _write(folder / "leaderboard.csv", csv(board)), _write(folder / "report.html", page)
 
 

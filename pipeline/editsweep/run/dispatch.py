@@ -17,11 +17,13 @@ from editsweep.errors import ConfigError, DataError, EditSweepError, ModelError,
 from editsweep.run.evaluate import UnitIds, failed_unit
 from editsweep.run.executor import Executor
 from editsweep.run.failures import unasked_unit
-from editsweep.run.plan import Plan, Unit
-from editsweep.run.policy import Item, Queue
+from editsweep.run.plan import Plan
+from editsweep.run.policy import NOT_MADE, Item, Queue
 from editsweep.run.progress import Progress, Snapshot
+from editsweep.run.sequences import Sequences
 from editsweep.run.stop import Stop
 from editsweep.run.tasks import AssetTask, BaseTask, Died, EditTask, Event, Failure, Outcome, Task
+from editsweep.run.units import Unit
 from editsweep.run.writer import Writer
 from editsweep.store.store import SweepStore
 
@@ -38,16 +40,17 @@ class Dispatch:
     def __init__(self, plan: Plan, store: SweepStore, progress: Progress, stop: Stop) -> None:
         """`store` must be locked and bound."""
         self._plan, self._store, self._progress, self._stop = plan, store, progress, stop
-        committed = store.committed()
+        self._committed = frozenset(store.committed())
         self._units = {unit.unit_id: unit for unit in plan.units}
-        self._left = [unit for unit in plan.units if unit.unit_id not in committed]
+        self._left = [unit for unit in plan.units if unit.unit_id not in self._committed]
+        self._sequences = Sequences(plan, store.folder, self._committed)
         self._bases = BaseAnswers(store.folder / "base")
-        self._queue = _queue(plan, self._left, self._bases)
+        self._queue = _queue(plan, self._sequences, self._bases)
         self._kinds: dict[str, Failure] = {}
         self._writer = Writer()
         self._lanes: dict[int, str] = {}
         self._deaths = 0
-        self._finished = bool(committed)
+        self._finished = bool(self._committed)
         self._started = monotonic()
         self._edits_left = sum(unit.stop - unit.start for unit in self._left)
         self._edits_now = 0
@@ -58,6 +61,11 @@ class Dispatch:
         """Units that still have to be done."""
         return len(self._left)
 
+    @property
+    def width(self) -> int:
+        """How many workers can have something to do at once."""
+        return max(1, self._sequences.width)
+
     def run(self, executor: Executor) -> None:
         """Do the work; returns when all is done, or when `stop` was asked and nothing is in flight.
 
@@ -67,6 +75,8 @@ class Dispatch:
         """
         self._show()
         with self._writer:
+            for unit, reason in self._sequences.doomed:
+                self._lose(unit, "not_prepared", reason, reason)
             while not self._queue.over:
                 if not self._stop.asked:
                     self._give_out(executor)
@@ -98,12 +108,23 @@ class Dispatch:
     def _keep(self, outcome: Outcome) -> None:
         task_id = outcome.task_id
         if task_id in self._units:
-            self._commit(self._units[task_id], outcome.parts, outcome.seconds, outcome.host)
+            self._done(self._units[task_id], outcome)
         elif task_id in self._plan.bases:
             self._bases.keep(task_id, outcome.parts["base"])
 
-    def _commit(self, unit: Unit, parts: Mapping[str, bytes], seconds: float, host: str) -> None:
-        key, attempt = unit.unit_id, self._queue.attempts(unit.unit_id)
+    def _done(self, unit: Unit, outcome: Outcome) -> None:
+        """The state of a sequence is on the disk before the unit counts, the old one until then."""
+        if outcome.chain is not None:
+            self._sequences.leave(unit, outcome.chain, self._writer)
+        if unit.unit_id not in self._committed:
+            attempt = self._queue.attempts(unit.unit_id)
+            self._commit(unit, outcome.parts, attempt, outcome.seconds, outcome.host)
+        self._sequences.left_behind(unit, self._writer)
+
+    def _commit(
+        self, unit: Unit, parts: Mapping[str, bytes], attempt: int, seconds: float, host: str
+    ) -> None:
+        key = unit.unit_id
         edits = unit.stop - unit.start
         self._edits_now += edits
         self._edits_left -= edits
@@ -146,12 +167,20 @@ class Dispatch:
                 continue
             failure = self._kinds.get(task_id)
             kind, text = (failure.kind, failure.text) if failure else ("worker_died", reason)
-            if reason.startswith("what it needs"):
+            if reason.startswith(NOT_MADE):
                 kind, text = "not_prepared", reason
-            self._commit(self._units[task_id], self._lost(task_id, kind, text), 0.0, "")
+            self._lose(self._units[task_id], kind, text, reason)
 
-    def _lost(self, unit_id: str, kind: str, text: str) -> dict[str, bytes]:
-        unit = self._units[unit_id]
+    def _lose(self, unit: Unit, kind: str, text: str, reason: str) -> None:
+        """Every edit of the unit fails; a sequence ends here, and a later run will know it."""
+        if unit.unit_id in self._committed:
+            return
+        self._sequences.end(unit, reason, self._writer)
+        known = unit.unit_id in self._queue.states()
+        attempt = self._queue.attempts(unit.unit_id) if known else 0
+        self._commit(unit, self._lost(unit, kind, text), attempt, 0.0, "")
+
+    def _lost(self, unit: Unit, kind: str, text: str) -> dict[str, bytes]:
         groups, ids = self._plan.groups(unit), self._ids(unit)
         base = self._base(unit)
         tables = (
@@ -183,16 +212,19 @@ class Dispatch:
             ids=self._ids(unit),
             seed=cell.seed,
             settings=plan.settings,
+            chain=self._sequences.state(unit),
+            again=plan.again(unit),
         )
 
     def _base(self, unit: Unit) -> pa.Table | None:
-        """The base answers of exactly this unit's edits; None if some could not be had."""
+        """The base answers of exactly the edits that this unit asks; None if some are missing."""
         keys = [need for need in unit.needs if need in self._plan.bases]
         tables = [self._bases.find(key) for key in keys]
         if any(table is None for table in tables):
             return None
         whole = pa.concat_tables(tables)
-        ids = [request.edit_id for group in self._plan.groups(unit) for request in group]
+        asked = (*self._plan.groups(unit), self._plan.again(unit))
+        ids = [request.edit_id for group in asked for request in group]
         return whole.filter(pc.is_in(whole["edit_id"], pa.array(ids)))
 
     def _ids(self, unit: Unit) -> UnitIds:
@@ -238,21 +270,23 @@ class BaseAnswers:
             return None
 
 
-def _queue(plan: Plan, units: list[Unit], bases: BaseAnswers) -> Queue:
-    """The tasks of these units and of what they need and is not there yet."""
-    needed = dict.fromkeys(need for unit in units for need in unit.needs)
+def _queue(plan: Plan, sequences: Sequences, bases: BaseAnswers) -> Queue:
+    """The tasks of the units to do and of what they need and is not there yet."""
+    todo = {unit.unit_id: unit for unit in sequences.todo}
+    needed = dict.fromkeys(need for unit in todo.values() for need in unit.needs)
     done = {key for key in needed if key in plan.bases and bases.find(key) is not None}
+    done |= {unit.after for unit in todo.values() if unit.after and unit.after not in todo}
     items = []
     for key in needed:
-        if key not in done:
+        if key not in done and key not in todo:
             slice_ = plan.bases.get(key)
             use = slice_.model if slice_ else plan.assets[key].model
             # Assets first: they take longest and more depends on them.
             cost = float(len(slice_.requests)) if slice_ else float("inf")
             items.append(Item(key, cost=cost, lane=_lane(use), stage=0))
-    for unit in units:
+    for unit in todo.values():
         lane = _lane(plan.cells[unit.cell_id].model)
-        items.append(Item(unit.unit_id, unit.needs, float(unit.stop - unit.start), lane))
+        items.append(Item(unit.unit_id, unit.needs, sequences.cost(unit), lane))
     return Queue(items, frozenset(done))
 
 

@@ -70,7 +70,7 @@ def run_sweep(
     plan = make_plan(resolve(sweep))
     with SweepStore(folder).locked() as store, stoppable(shown.say) as stop:
         _bind(store, plan)
-        for warning in (*plan.left_out, *plan.noted, *store.warnings):
+        for warning in (*plan.left_out, *plan.noted, *plan.conflicts, *store.warnings):
             shown.say(warning)
         work = Dispatch(plan, store, shown, stop)
         if work.units_left == 0 and _is_finished(store):
@@ -92,7 +92,7 @@ def _run(
     store.event(event="started", units_left=before, executor=options.executor)
     try:
         if before:
-            with _executor(options, before) as executor:
+            with _executor(options, work.width) as executor:
                 work.run(executor)
     except KeyboardInterrupt:
         progress.say("Stopped; what was in flight will be done again.")

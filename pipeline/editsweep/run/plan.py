@@ -12,9 +12,11 @@ from typing import Any
 
 from editsweep import __version__
 from editsweep.core import schema
+from editsweep.core.conflicts import superseded
 from editsweep.core.ids import content_id
 from editsweep.core.types import EditRequest, Regime
 from editsweep.data.dataset import Dataset, Fault
+from editsweep.editors import EDITORS
 from editsweep.editors.base import EditorSpec
 from editsweep.errors import ConfigError
 from editsweep.metrics import suite
@@ -22,6 +24,7 @@ from editsweep.model.asking import AskSettings
 from editsweep.model.asset import Requirement
 from editsweep.run.labels import cell_labels
 from editsweep.run.resolve import EditorUse, ModelUse, Records, Resolved, Source, plain
+from editsweep.run.units import Unit, units_of
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,6 @@ class Cell:
     regime: Regime
     seed: int
     recipes: Mapping[str, Recipe]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """The edits `start` to `stop` of a cell, done together; `needs` are ids of assets and bases."""
-
-    unit_id: str
-    cell_id: str
-    start: int
-    stop: int
-    needs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -97,6 +89,11 @@ class Plan:
         cell = self.cells[unit.cell_id]
         return cell.regime.groups(cell.records.data.requests[unit.start : unit.stop])
 
+    def again(self, unit: Unit) -> tuple[EditRequest, ...]:
+        """The earlier edits that a unit of a sequence asks again."""
+        requests = self.cells[unit.cell_id].records.data.requests
+        return tuple(requests[place] for place in unit.again)
+
     @property
     def left_out(self) -> list[str]:
         """A line for each dataset with bad records, which `skip_bad` leaves out: how many of what."""
@@ -114,6 +111,12 @@ class Plan:
             for data in self._data()
             if data.notes
         ]
+
+    @property
+    def conflicts(self) -> list[str]:
+        """A line for each dataset and regime in which edits of one model contradict each other."""
+        pairs = {(cell.records.where, cell.regime): cell for cell in self.cells.values()}
+        return [line for cell in pairs.values() for line in _conflicts(cell)]
 
     def _data(self) -> Iterator[Dataset]:
         """Every dataset once."""
@@ -157,7 +160,14 @@ def make_plan(resolved: Resolved) -> Plan:
     for cell in cells:
         for recipe in cell.recipes.values():
             assets.setdefault(recipe.key, AssetNeed(cell.model, recipe))
-        units += _units(cell, sweep.unit_size, by_edit[cell.model, cell.records.where])
+        units += units_of(
+            cell.cell_id,
+            cell.regime,
+            cell.records.data.requests,
+            sweep.unit_size,
+            [recipe.key for recipe in cell.recipes.values()],
+            by_edit[cell.model, cell.records.where],
+        )
     described = _described(resolved)
     return Plan(
         sweep_id=content_id(described),
@@ -181,8 +191,10 @@ def _cells(resolved: Resolved) -> list[Cell]:
     for _, _, regime, _, editor in points:
         if regime.kind not in editor.spec.regimes:
             can = ", ".join(sorted(editor.spec.regimes))
+            others = [name for name in EDITORS.names() if regime.kind in EDITORS.load(name).regimes]
             raise ConfigError(
-                f"{editor.where}: {editor.name} cannot edit in the regime `{regime}`; it can: {can}"
+                f"{editor.where}: {editor.name} cannot edit in the regime `{regime}`; it can: "
+                f"{can}. `{regime.kind}` can be done by {', '.join(others)}"
             )
     labels = cell_labels([(m.entry.name, r.data.name, str(g), s, e) for m, r, g, s, e in points])
     cells = [
@@ -261,15 +273,36 @@ def _base_slices(
         yield BaseSlice(content_id([weights, asked, plain(settings), __version__]), model, chunk)
 
 
-def _units(cell: Cell, unit_size: int, base_of: Sequence[str]) -> Iterator[Unit]:
-    """Whole groups, as many as make about `unit_size` edits, at least one."""
-    step = cell.regime.size * max(1, unit_size // cell.regime.size)
-    total = len(cell.records.data.requests)
-    assets = [recipe.key for recipe in cell.recipes.values()]
-    for start in range(0, total, step):
-        stop = min(start + step, total)
-        needs = (*assets, *dict.fromkeys(base_of[start:stop]))
-        yield Unit(content_id([cell.cell_id, start, stop]), cell.cell_id, start, stop, needs)
+def _conflicts(cell: Cell) -> Iterator[str]:
+    """What of a cell's edits does not come to be, or does not last, because later ones contradict."""
+    requests, regime = cell.records.data.requests, cell.regime
+    told = [
+        (group[early], group[late])
+        for group in regime.groups(requests)
+        for early, late in superseded(group).items()
+    ]
+    where = f"{cell.records.data.name} in {regime}"
+    if told:
+        yield (
+            f"{where}: {len(told)} edits fail as `superseded`, since a later one that is made at "
+            f"the same time says otherwise; {_first(*told[0])}"
+        )
+    if regime.kind == "sequential":
+        failed = {early.edit_id for early, _ in told}
+        pairs = [(requests[i], requests[j]) for i, j in superseded(requests).items()]
+        over = [(early, late) for early, late in pairs if early.edit_id not in failed]
+        if over:
+            yield (
+                f"{where}: {len(over)} edits are overwritten by a later one, and not asked again "
+                f"from then on; {_first(*over[0])}"
+            )
+
+
+def _first(early: EditRequest, late: EditRequest) -> str:
+    return (
+        f"the first: {early.question!r} to {early.target_new!r}, later {late.question!r} to "
+        f"{late.target_new!r}"
+    )
 
 
 def _no_edit_twice(records: Records) -> None:

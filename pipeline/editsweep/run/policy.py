@@ -11,10 +11,12 @@ of the queue and runs with nothing beside it; only one that kills its worker alo
 A task that raises gets one more chance, alone too.
 """
 
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+NOT_MADE = "what it needs could not be made"
 DEATHS_ALONE = 2
 RAISES = 2
 
@@ -67,7 +69,7 @@ class Queue:
     items: Iterable[Item]
     done: frozenset[str] = frozenset()
     _entries: dict[str, _Entry] = field(init=False, default_factory=dict)
-    _ready: dict[str, None] = field(init=False, default_factory=dict)
+    _ready: OrderedDict[str, None] = field(init=False, default_factory=OrderedDict)
     _suspects: dict[str, None] = field(init=False, default_factory=dict)
     _running: dict[str, None] = field(init=False, default_factory=dict)
     _waiting_for: dict[str, list[str]] = field(init=False, default_factory=dict)
@@ -75,7 +77,7 @@ class Queue:
 
     def __post_init__(self) -> None:
         """Sort the tasks: what others need, then the largest."""
-        items = sorted(self.items, key=lambda item: (item.stage, -item.cost))
+        items = sorted(self.items, key=_rank)
         known = {item.task_id for item in items}
         if len(known) < len(items):
             raise ValueError("a task id stands twice")
@@ -113,13 +115,20 @@ class Queue:
         return entry.item
 
     def finished(self, task_id: str) -> None:
-        """A running task is done; what waited for it may be ready now."""
+        """A running task is done; what waited for it may be ready now.
+
+        Of these, what is larger than the first in line goes before it: a sequence is as long as
+        all that is left of it, and would otherwise run on alone when all else is done.
+        """
         self._stop(task_id).state = State.DONE
         for waiting in self._waiting_for.get(task_id, ()):
             entry = self._entries[waiting]
             entry.open_needs.discard(task_id)
             if not entry.open_needs and entry.state is State.PENDING:
+                first = next(iter(self._ready), waiting)
                 self._ready[waiting] = None
+                if _rank(entry.item) < _rank(self._entries[first].item):
+                    self._ready.move_to_end(waiting, last=False)
 
     def raised(self, task_id: str, reason: str) -> None:
         """A running task raised an exception; `reason` is kept for its failure rows."""
@@ -178,9 +187,19 @@ class Queue:
 
     def _bury(self, task_id: str, reason: str) -> None:
         """This task is dead, and with it all that wait for it."""
-        entry = self._entries[task_id]
-        entry.state, entry.reason = State.DEAD, reason
-        self._just_died.append(task_id)
-        for waiting in self._waiting_for.get(task_id, ()):
-            if self._entries[waiting].state is State.PENDING:
-                self._bury(waiting, f"what it needs could not be made: {reason}")
+        todo = deque([(task_id, reason)])
+        while todo:
+            dead, why = todo.popleft()
+            entry = self._entries[dead]
+            if entry.state is State.DEAD:
+                continue
+            entry.state, entry.reason = State.DEAD, why
+            self._just_died.append(dead)
+            for waiting in self._waiting_for.get(dead, ()):
+                if self._entries[waiting].state is State.PENDING:
+                    todo.append((waiting, f"{NOT_MADE}: {reason}"))
+
+
+def _rank(item: Item) -> tuple[int, float]:
+    """What others need comes first, then the largest."""
+    return item.stage, -item.cost

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from editsweep.report.aggregate import leaderboard
+from editsweep.report.chains import curves
 from editsweep.report.write import read_plan, write_report
 from editsweep.store import tracking
 from editsweep.store.store import SweepStore
@@ -22,6 +23,17 @@ def board_of(folder: Path) -> pl.DataFrame:
     tables = SweepStore(folder).tables(kinds=("edits", "measurements"))
     edits, measurements = (pl.DataFrame(tables[kind]) for kind in ("edits", "measurements"))
     return leaderboard(read_plan(folder), edits, measurements)
+
+
+def curves_of(folder: Path) -> pl.DataFrame:
+    """The sequences of a sweep's folder, checkpoint by checkpoint.
+
+    Raises:
+        StoreError: it is not the folder of a sweep, or a part cannot be read.
+    """
+    tables = SweepStore(folder).tables(kinds=("edits", "measurements"))
+    edits, measurements = (pl.DataFrame(tables[kind]) for kind in ("edits", "measurements"))
+    return curves(read_plan(folder), edits, measurements)
 
 
 def report(folder: Path) -> tuple[Path, Path]:
@@ -45,7 +57,8 @@ def record(
     read_plan(folder)
     if find_spec("mlflow") is None:
         return _no_mlflow(tracking_uri or tracking.default_uri(folder))
-    return tracking.record(folder, tracking_uri, experiment, board_of(folder).to_dicts())
+    rows, along = board_of(folder).to_dicts(), curves_of(folder).to_dicts()
+    return tracking.record(folder, tracking_uri, experiment, rows, along)
 
 
 def record_training(made: TrainingRecord, tracking_uri: str, experiment: str) -> RecordResult:

@@ -30,8 +30,8 @@ MAX_BYTES = 1_000_000
 _Part = TypeVar("_Part", bound=BaseModel)
 
 
-def _plain_regime(regime: Regime) -> str | dict[str, int]:
-    return "single" if regime.kind == "single" else {regime.kind: regime.size}
+def _plain_regime(regime: Regime) -> str | dict[str, Any]:
+    return regime.plain
 
 
 _Regime = Annotated[Regime, BeforeValidator(Regime.parse), PlainSerializer(_plain_regime)]

@@ -34,7 +34,11 @@ class BaseTask:
 
 @dataclass(frozen=True)
 class EditTask:
-    """One unit. It carries its requests and what the unedited model said to them (Arrow IPC)."""
+    """One unit. It carries its requests and what the unedited model said to them (Arrow IPC).
+
+    A unit of a sequence has in `chain` where that stands, empty at its start, and in `again` the
+    earlier edits to ask again. Any other unit has None.
+    """
 
     task_id: str
     model: ModelUse
@@ -46,6 +50,8 @@ class EditTask:
     seed: int
     settings: AskSettings
     restrain: Restraint | None = None
+    chain: bytes | None = field(default=None, repr=False)
+    again: tuple[EditRequest, ...] = field(default=(), repr=False)
 
 
 Task = AssetTask | BaseTask | EditTask
@@ -71,13 +77,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a task: its tables as Arrow IPC files by name, or a failure."""
+    """What came of a task: its tables as Arrow IPC files by name, or a failure.
+
+    A unit of a sequence has in `chain` where that stands now.
+    """
 
     task_id: str
     parts: Mapping[str, bytes] = field(repr=False)
     seconds: float
     host: str
     failure: Failure | None = None
+    chain: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from editsweep.model.cache import cache_root
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.load import load
 from editsweep.run.assets import asset_folder, obtain
-from editsweep.run.evaluate import ask_base, evaluate
+from editsweep.run.chain import Chain, Checkpoint, go_on
+from editsweep.run.evaluate import ask_base, evaluated
 from editsweep.run.plan import Recipe
 from editsweep.run.resolve import ModelUse
 from editsweep.run.restrained import restrained
@@ -38,28 +39,39 @@ class Worker:
         torch.set_num_threads(self.threads)
         start = perf_counter()
         parts: Mapping[str, bytes] = {}
-        failure = None
+        chain, failure = None, None
         try:
-            parts = self._do(task)
+            parts, chain = self._do(task)
         except Exception as error:
             failure = Failure.of(error)
-        return Outcome(task.task_id, parts, perf_counter() - start, platform.node(), failure)
+        seconds = perf_counter() - start
+        return Outcome(task.task_id, parts, seconds, platform.node(), failure, chain)
 
-    def _do(self, task: Task) -> Mapping[str, bytes]:
+    def _do(self, task: Task) -> tuple[Mapping[str, bytes], bytes | None]:
         if isinstance(task, AssetTask):
             if not asset_folder(self.cache, task.recipe.key).exists():
                 obtain(self.cache, task.recipe, self._loaded(task.model))
-            return {}
+            return {}, None
         model = self._loaded(task.model)
         if isinstance(task, BaseTask):
-            return {"base": schema.to_ipc(ask_base(model, task.requests, task.settings))}
+            return {"base": schema.to_ipc(ask_base(model, task.requests, task.settings))}, None
         return self._edit(task, model)
 
-    def _edit(self, task: EditTask, model: LanguageModel) -> Mapping[str, bytes]:
-        editor = restrained(self._built(task.spec, task.recipes, model), model, task.restrain)
-        base = schema.from_ipc(task.base)
-        tables = evaluate(model, editor, task.groups, base, task.ids, task.seed, task.settings)
-        return {kind: schema.to_ipc(table) for kind, table in tables.items()}
+    def _edit(
+        self, task: EditTask, model: LanguageModel
+    ) -> tuple[Mapping[str, bytes], bytes | None]:
+        step, total = task.restrain, None
+        if task.chain is not None and step is not None and not step.each_step:
+            step, total = None, step
+        editor = restrained(self._built(task.spec, task.recipes, model), model, step)
+        base, ids, seed = schema.from_ipc(task.base), task.ids, task.seed
+        if task.chain is None:
+            made = evaluated(model, editor, task.groups, base, ids, seed, task.settings)
+            return schema.to_ipc_files(schema.PARTS, made), None
+        checkpoint = Checkpoint(task.groups, task.again, base, ids, seed, task.settings, total)
+        chain = Chain.of(task.chain, model.device)
+        chain, made = go_on(model, editor, chain, checkpoint)
+        return schema.to_ipc_files(schema.PARTS, made), chain.bytes()
 
     def _loaded(self, use: ModelUse) -> LanguageModel:
         if self._model is None or self._model[0] != use:

@@ -8,6 +8,7 @@ recording changes nothing and one after more units brings the numbers up to date
 import csv
 import json
 import math
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from editsweep.core import schema
 from editsweep.core.cells import guarded
 from editsweep.core.names import flat
 from editsweep.errors import ConfigError, StoreError
+from editsweep.store.chains import ChainFiles
 from editsweep.store.store import SweepStore
 from editsweep.store.tracking_client import (
     Point,
@@ -37,8 +39,17 @@ from editsweep.store.tracking_client import (
 )
 
 PREVIEW_ROWS = 500
+# Bytes; a larger edited model stays where it is, and a tag says where that is.
+LARGEST_ARTIFACT = 200 * 10**6
 
-_SWEEP_FILES = ("report.html", "leaderboard.csv", "timings.csv", "sweep.lock.yaml", "plan.json")
+_SWEEP_FILES = (
+    "report.html",
+    "leaderboard.csv",
+    "timings.csv",
+    "chains.csv",
+    "sweep.lock.yaml",
+    "plan.json",
+)
 _AXES = ("model", "model_revision", "editor", "dataset", "split", "regime", "seed", "edits")
 
 
@@ -47,6 +58,7 @@ def record(
     tracking_uri: str | None,
     experiment: str,
     rows: Sequence[Mapping[str, Any]],
+    along: Sequence[Mapping[str, Any]] = (),
 ) -> RecordResult:
     """Bring a sweep's runs in MLflow up to date: one for the sweep, below it one a cell.
 
@@ -55,6 +67,7 @@ def record(
         tracking_uri: any MLflow tracking URI; None is `default_uri(folder)`.
         experiment: the experiment's name; made if absent.
         rows: the leaderboard in long form, one mapping a row.
+        along: the sequences checkpoint by checkpoint, one mapping a row.
 
     Returns:
         What was recorded. A server that is down or refuses is not an error of the sweep: the
@@ -64,7 +77,7 @@ def record(
         StoreError: the folder itself cannot be read.
     """
     uri = default_uri(folder) if tracking_uri is None else tracking_uri
-    sweep = _Sweep.read(folder, rows)
+    sweep = _Sweep.read(folder, rows, along)
     with mlflow_settings():
         try:
             return _Recorder(uri, experiment, sweep).run()
@@ -170,9 +183,15 @@ class _Sweep:
     tables: Mapping[str, pa.Table]
     times: Mapping[str, int]
     rows: Sequence[Mapping[str, Any]]
+    along: Sequence[Mapping[str, Any]]
 
     @classmethod
-    def read(cls, folder: Path, rows: Sequence[Mapping[str, Any]]) -> "_Sweep":
+    def read(
+        cls,
+        folder: Path,
+        rows: Sequence[Mapping[str, Any]],
+        along: Sequence[Mapping[str, Any]],
+    ) -> "_Sweep":
         store = SweepStore(folder)
         try:
             plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
@@ -183,7 +202,7 @@ class _Sweep:
             unit: round(1000 * datetime.fromisoformat(line.committed_at).timestamp())
             for unit, line in store.committed().items()
         }
-        return cls(folder, plan, tables, times, rows)
+        return cls(folder, plan, tables, times, rows, along)
 
     def span(self, units: Sequence[Mapping[str, Any]]) -> tuple[int, int, bool]:
         """First and last commit of these units in ms since 1970, and whether all are there."""
@@ -246,12 +265,40 @@ class _Recorder:
         named = metrics([row for row in self.sweep.rows if row["cell_id"] == cell_id])
         end = self.sweep.span(units)[1]
         self.runs.metrics(run_id, [Point(name, value, end) for name, value in named.items()])
+        self._along(run_id, cell_id)
         data = f"{cell['dataset']}:{cell['split']}"
         self.runs.dataset(run_id, data, str(cell["dataset_digest"]), "evaluation")
         with tempfile.TemporaryDirectory() as draft:
             self._files(Path(draft), cell_id)
+            self._edited_model(Path(draft), cell_id, run_id)
             self.client.log_artifacts(run_id, draft)
         self._finish(run_id, units)
+
+    def _along(self, run_id: str, cell_id: str) -> None:
+        """A sequence's curves over the edits so far."""
+        rows: dict[str, list[Mapping[str, Any]]] = {}
+        for row in self.sweep.along:
+            if row["cell_id"] == cell_id:
+                rows.setdefault(row["unit_id"], []).append(row)
+        points = [
+            Point(f"along.{name}", value, self.sweep.times[unit_id], int(own[0]["edits"]))
+            for unit_id, own in rows.items()
+            for name, value in metrics(own).items()
+        ]
+        self.runs.metrics(run_id, points)
+
+    def _edited_model(self, draft: Path, cell_id: str, run_id: str) -> None:
+        """The file that holds a sequence's edited model, or a tag with its path if it is large."""
+        files = ChainFiles(self.sweep.folder)
+        units = [str(u["unit_id"]) for u in self.sweep.plan["units"] if u["cell_id"] == cell_id]
+        path = next((p for u in reversed(units) if (p := files.path(cell_id, u))), None)
+        if path is None:
+            return
+        if path.stat().st_size > LARGEST_ARTIFACT:
+            self.client.set_tag(run_id, "editsweep.edited_model", str(path.resolve()))
+            return
+        (draft / "edited_model").mkdir()
+        shutil.copyfile(path, draft / "edited_model" / "patch.safetensors")
 
     def _files(self, draft: Path, cell_id: str) -> None:
         (draft / "results").mkdir()
@@ -274,7 +321,7 @@ def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """MLflow's names and values for one cell's leaderboard rows.
 
     `<axis>.<metric>` after the edit, with `.ci_low`, `.ci_high` and `.n`, and the same under
-    `pre.`. A metric with several protocols on an axis has the protocol behind its name. What is
+    `pre.` and `retained.`. A metric with several protocols on an axis has the protocol behind its name. What is
     null or not finite is left out.
     """
     protocols: dict[tuple[str, str], set[str]] = {}
@@ -285,8 +332,8 @@ def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         name = f"{row['axis']}.{row['metric']}"
         if len(protocols[row["axis"], row["metric"]]) > 1:
             name += f".{row['protocol']}"
-        if row["phase"] == "pre":
-            name = f"pre.{name}"
+        if row["phase"] != "post":
+            name = f"{row['phase']}.{name}"
         values = {"": "mean", ".ci_low": "ci_low", ".ci_high": "ci_high", ".n": "n"}
         for suffix, column in values.items():
             if row[column] is not None and math.isfinite(row[column]):

@@ -101,11 +101,23 @@ def test_scored():
 
 @pytest.mark.parametrize(
     ("value", "expected", "spelling"),
-    [("single", Regime(), "single"), ({"batch": 2}, Regime("batch", 2), "batch:2")],
+    [
+        ("single", Regime(), "single"),
+        ({"batch": 2}, Regime("batch", 2), "batch:2"),
+        ({"batch": 10_000}, Regime("batch", 10_000), "batch:10000"),
+        ("sequential", Regime("sequential", 1, 20, 100), "sequential:1/20"),
+        ({"sequential": {}}, Regime("sequential", 1, 20, 100), "sequential:1/20"),
+        (
+            {"sequential": {"size": 4, "every": 8, "sample": 0}},
+            Regime("sequential", 4, 8, 0),
+            "sequential:4/8 sample=0",
+        ),
+    ],
 )
 def test_regime_is_parsed(value, expected, spelling):
     assert Regime.parse(value) == expected
     assert str(expected) == spelling
+    assert Regime.parse(expected.plain) == Regime.parse(expected) == expected
 
 
 @pytest.mark.parametrize(
@@ -114,6 +126,7 @@ def test_regime_is_parsed(value, expected, spelling):
         "batch",
         "",
         {"batch": 1},
+        {"batch": 10_001},
         {"batch": True},
         {"batch": "4"},
         {"batch": 2, "every": 1},
@@ -122,8 +135,24 @@ def test_regime_is_parsed(value, expected, spelling):
     ],
 )
 def test_a_regime_that_is_none_is_refused(value):
-    with pytest.raises(ConfigError, match="write `single` or `batch: n`"):
+    with pytest.raises(ConfigError, match="write `single`, `batch: n` with n from 2 to 10000"):
         Regime.parse(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"size": 3, "every": 20}, "every 20 is not a multiple of size 3"),
+        ({"size": 0}, "size 0: write a whole number of 1 or more"),
+        ({"every": True}, "every True"),
+        ({"sample": -1}, "sample -1: write a whole number of 0 or more"),
+        ({"evry": 2}, "its keys are size, every, sample"),
+        (5, "its keys are"),
+    ],
+)
+def test_a_sequence_that_is_none_is_refused(value, told):
+    with pytest.raises(ConfigError, match=told):
+        Regime.parse({"sequential": value})
 
 
 def test_groups_keep_order_and_lose_nothing():

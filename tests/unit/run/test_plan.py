@@ -75,6 +75,41 @@ def test_groups_are_never_split():
     assert [len(group) for group in uneven.groups(unit)] == [2]
 
 
+def test_a_sequence_is_cut_at_its_checkpoints():
+    made = plan(["regimes=[{sequential: {size: 1, every: 4, sample: 2}}]"])
+    for cell_id in made.cells:
+        first, second = (u for u in made.units if u.cell_id == cell_id)
+        assert ((first.start, first.stop), (second.start, second.stop)) == ((0, 4), (4, 8))
+        assert second.after == first.unit_id
+        assert [len(group) for group in made.groups(second)] == [1] * 4
+        assert {r.edit_id for r in made.again(second)} <= {
+            r.edit_id for group in made.groups(first) for r in group
+        }
+    assert set(made.cells).isdisjoint(plan(["regimes=[{sequential: {every: 4}}]"]).cells)
+
+
+CONFLICT = """{"subject": "Lyon", "prompt": "{} is in", "target_new": "Peru", "relation": "r"}
+{"subject": "Oslo", "prompt": "{} is in", "target_new": "Peru", "relation": "r"}
+{"subject": "LYON", "prompt": "{} lies in", "target_new": "Japan", "relation": "r"}
+"""
+
+
+def test_edits_that_contradict_each_other_are_told(tmp_path):
+    path = tmp_path / "own.jsonl"
+    path.write_text(CONFLICT)
+    regimes = "[single, {batch: 2}, {batch: 3}, {sequential: {every: 2}}]"
+    made = plan([f"datasets=['{path}']", f"regimes={regimes}", "editors=[none, ft]"])
+    at_once, one_by_one = made.conflicts
+    told = "the first: 'Lyon is in' to 'Peru', later 'LYON lies in' to 'Japan'"
+    assert at_once.endswith(told)
+    assert "own in batch:3: 1 edits fail as `superseded`" in at_once
+    assert "in sequential:1/2: 1 edits are overwritten" in one_by_one
+    assert one_by_one.endswith(told)
+    steps = plan([f"datasets=['{path}']", "regimes=[{sequential: {size: 3, every: 3}}]"])
+    (line,) = steps.conflicts
+    assert "fail as `superseded`" in line
+
+
 def test_base_answers_are_shared_by_editors_and_regimes():
     made = plan(["regimes=[single, {batch: 4}]"])
     assert len(made.bases) == 3
@@ -105,7 +140,8 @@ def test_labels_tell_what_differs():
     [
         (
             ["editors=[{name: rome, moment: identity}]", "regimes=[{batch: 2}]"],
-            "rome cannot edit in the regime `batch:2`; it can: single",
+            "rome cannot edit in the regime `batch:2`; it can: sequential, single. `batch` can be "
+            "done by none, ft, ",
         ),
         (["editors=[none, none]"], "would be done twice"),
         (["seeds=[0, 0]"], "would be done twice"),

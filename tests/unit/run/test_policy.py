@@ -3,7 +3,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from editsweep.run.policy import DEATHS_ALONE, RAISES, Item, Queue, State
+from editsweep.run.policy import DEATHS_ALONE, NOT_MADE, RAISES, Item, Queue, State
 
 
 def ids(queue, lane=None):
@@ -36,6 +36,23 @@ def test_needs_that_are_done_before_do_not_count():
         Queue([Item("edit", ("a",))])
     with pytest.raises(ValueError, match="twice"):
         Queue([Item("a"), Item("a")])
+
+
+def test_what_more_hangs_on_goes_before_what_waits():
+    chain = [Item("c1", cost=3), Item("c2", ("c1",), 2), Item("c3", ("c2",), 1)]
+    assert ids(Queue([*chain, Item("a"), Item("b")])) == ["c1", "c2", "a", "b", "c3"]
+
+
+def test_a_long_chain_dies_at_once_and_its_reason_stays_short():
+    links = [Item("0"), *(Item(str(i), (str(i - 1),)) for i in range(1, 5000))]
+    queue = Queue(links)
+    for _ in range(RAISES):
+        queue.take()
+        queue.raised("0", "boom")
+    dead = queue.collect_dead()
+    assert [task_id for task_id, _ in dead] == [str(i) for i in range(5000)]
+    assert {reason for _, reason in dead[1:]} == {f"{NOT_MADE}: boom"}
+    assert queue.over
 
 
 def test_a_worker_keeps_its_model_while_there_is_work_for_it():

@@ -16,6 +16,7 @@ import pytest
 from editsweep.core import schema
 from editsweep.errors import ConfigError, StoreError
 from editsweep.store import tracking
+from editsweep.store.chains import ChainFiles
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -193,3 +194,34 @@ def test_a_real_server_gets_the_same(synthetic: Callable[..., Any], server: str)
     second = tracking.record(sweep.folder, server, "demo", rows(sweep))
     assert (second.created, second.updated) == (0, 5)
     assert len(runs(server)) == 5
+
+
+def test_a_sequence_has_its_curves_and_its_edited_model(
+    synthetic: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = synthetic(edits=4, unit_size=2)
+    sweep.commit()
+    cell = sweep.plan["cells"][0]["cell_id"]
+    units = [u["unit_id"] for u in sweep.plan["units"] if u["cell_id"] == cell]
+    ChainFiles(sweep.folder).keep(cell, units[1], b"the edited model")
+    one = rows(sweep)[0] | {"phase": "retained"}
+    along = [one | {"unit_id": u, "edits": 2 * i + 2, "mean": i / 2} for i, u in enumerate(units)]
+    uri = tracking.default_uri(sweep.folder)
+    for _ in range(2):
+        done = tracking.record(sweep.folder, None, "demo", [*rows(sweep), one], along)
+        assert done.reason == ""
+    run = runs(uri)[sweep.plan["cells"][0]["label"]]
+    assert run.data.metrics["retained.reliability.exact_match"] == 0.5
+    history = client(uri).get_metric_history(
+        run.info.run_id, "along.retained.reliability.exact_match"
+    )
+    assert [(point.step, point.value) for point in history] == [(2, 0.0), (4, 0.5)]
+    kept = client(uri).list_artifacts(run.info.run_id, "edited_model")
+    assert [(a.path, a.file_size) for a in kept] == [("edited_model/patch.safetensors", 16)]
+    other = runs(uri)[sweep.plan["cells"][1]["label"]]
+    assert not client(uri).list_artifacts(other.info.run_id, "edited_model")
+    monkeypatch.setattr(tracking, "LARGEST_ARTIFACT", 15)
+    tracking.record(sweep.folder, None, "large", rows(sweep), along)
+    run = runs(uri, "large")[sweep.plan["cells"][0]["label"]]
+    assert run.data.tags["editsweep.edited_model"].endswith(".safetensors")
+    assert not client(uri).list_artifacts(run.info.run_id, "edited_model")
