@@ -14,6 +14,7 @@ from editsweep.editors.none import NoneSpec
 from editsweep.errors import EditError, StoreError
 from editsweep.model.merge import merged
 from editsweep.model.patch import Dense, Patch
+from editsweep.model.restrain import Restraint
 from editsweep.run import evaluate as module
 from editsweep.run.chain import Chain, Checkpoint, go_on
 from editsweep.run.evaluate import AskSettings, UnitIds, ask_base, evaluate, failed_unit, joined
@@ -54,6 +55,21 @@ def test_of_edits_that_contradict_each_other_the_last_is_made(model):
     lost = [r for r in tables["measurements"].to_pylist() if r["status"] == "superseded"]
     assert {row["edit_id"] for row in lost} == {first.edit_id}
     assert {(row["phase"], row["value"]) for row in lost} == {("post", None)}
+
+
+def test_an_edit_that_the_editor_leaves_out_is_a_failure_and_the_others_are_not(model):
+    first, second, third = tiny_requests(3)
+    last = other(first, "Atlantis")
+
+    class Picky:
+        def edit(self, groups, seed):
+            return [Edited(Patch(), left_out={1: EditError("refused", "not this one")})]
+
+    group = [first, second, third, last]
+    tables = evaluate(model, Picky(), [group], ask_base(model, group, SETTINGS), IDS, 0, SETTINGS)
+    kinds = [row["error_kind"] for row in tables["edits"].to_pylist()]
+    # Index 1 of what the editor was given, which is without the contradicted first.
+    assert kinds == ["superseded", None, "refused", None]
 
 
 def test_nothing_contradicts_in_models_of_their_own(model):
@@ -122,6 +138,15 @@ def run(model, editor, chain, point):
     return chain, joined(parts)
 
 
+class Strong(Pusher):
+    """A hundred times as much."""
+
+    def edit_next(self, group, state, seed):
+        edited, state = super().edit_next(group, state, seed)
+        change = edited.patch.adds[self.name]
+        return Edited(Patch({self.name: Dense(100 * change.d)})), state
+
+
 def test_each_step_sees_the_ones_before_it(model):
     requests = tiny_requests(3)
     before = model.weight(model.mlp_out(0)).clone()
@@ -150,6 +175,23 @@ def test_all_are_asked_of_the_model_after_the_last_step(model):
     for row in found:
         key = row["edit_id"], row["probe_id"], row["text"]
         assert row["post_logprobs"] == pytest.approx(now[key], abs=1e-4)
+
+
+def test_prune_holds_down_what_is_asked_and_not_what_is_carried_on(model):
+    requests = tiny_requests(2)
+    steps, base = [[r] for r in requests], ask_base(model, requests, SETTINGS)
+    norms = {}
+    for name, restrain in (("free", None), ("held", Restraint.parse({"prune": 1e6}))):
+        editor = Strong(model)
+        point = Checkpoint(steps, (), base, IDS, 0, SETTINGS, restrain)
+        chain, made = go_on(model, editor, Chain(), point)
+        rows = joined(made)["measurements"].to_pylist()
+        norms[name] = (
+            next(r["value"] for r in rows if r["metric"] == "weight_norm"),
+            chain.patch.norm,
+        )
+    assert norms["held"][0] < norms["free"][0] == pytest.approx(norms["free"][1])
+    assert norms["held"][1] == norms["free"][1]
 
 
 def test_earlier_edits_are_asked_again_unless_they_failed(model):
