@@ -8,7 +8,7 @@ import sys
 import typer
 
 from editsweep import __version__
-from editsweep.cli import doctor, edit, listing, results, sweeps, train
+from editsweep.cli import doctor, edit, listing, results, sweeps, trace, train
 from editsweep.errors import ConfigError, DataError, EditSweepError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 75
@@ -28,6 +28,7 @@ for command in (
     results.report,
     results.record,
     edit.edit,
+    trace.trace,
     listing.editors,
     listing.models,
     doctor.doctor,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from editsweep.core.ids import content_id
 from editsweep.core.types import EditRequest
 from editsweep.errors import ConfigError, EditError
 from editsweep.model.language_model import LanguageModel
@@ -44,7 +45,8 @@ class Fact:
         limit = model.module.config.max_position_embeddings
         if len(ids) > limit:
             raise EditError("too_long", f"{len(ids)} tokens; {model.name} reads at most {limit}")
-        return cls(request.edit_id, text, request.subject, ids, span)
+        key = content_id([request.subject, request.prompt])
+        return cls(key, text, request.subject, ids, span)
 
     @property
     def roles(self) -> tuple[str, ...]:

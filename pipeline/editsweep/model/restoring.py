@@ -93,7 +93,7 @@ class Runs:
         """Lines of sites of one fact, by number; lines of like width share a pass."""
         lengths = self.lengths.tolist()
         width = [lengths[site.fact] - site.token for site in sites]
-        widest = max(LINE, max(width))
+        widest = max(LINE, *width)
         lines: list[list[int]] = []
         for i, site in enumerate(sites):
             fits = lines and sites[lines[-1][0]].fact == site.fact
@@ -201,14 +201,19 @@ class _Grid:
         fact = torch.tensor([line[0].fact for line in lines])
         by_site = torch.tensor(marks).repeat_interleave(samples, 0)
         by_site[:, 2] = by_site[:, 2] * samples + each.repeat(len(marks))
-        made = (
-            fact.repeat_interleave(samples),
-            (fact[:, None] * samples + each).flatten(),
-            place.repeat_interleave(samples, 0),
-            sees.repeat_interleave(samples, 0)[:, None],
+        site_fact, site_token, site_row, column, last = by_site.T.to(device)
+        return cls(
+            fact=fact.repeat_interleave(samples).to(device),
+            row=(fact[:, None] * samples + each).flatten().to(device),
+            place=place.repeat_interleave(samples, 0).to(device),
+            sees=sees.repeat_interleave(samples, 0)[:, None].to(device),
+            before=before,
+            site_fact=site_fact,
+            site_token=site_token,
+            site_row=site_row,
+            site_column=column,
+            site_last=last,
         )
-        rest = by_site.T.to(device)
-        return cls(*(x.to(device) for x in made), before, *rest)
 
 
 def part(model: LanguageModel, kind: Kind, layer: int) -> str:
@@ -266,7 +271,7 @@ def _corrupted(
     for i, (fact, drawn) in enumerate(zip(facts, noise, strict=True)):
         added[i * samples : (i + 1) * samples, fact.span.start : fact.span.stop] = drawn
     entered: list[Tensor] = []
-    cache = DynamicCache()
+    cache: Any = DynamicCache()
     norm = model.family.final_norm
     entrances = [part(model, "state", layer) for layer in range(model.depth)] + [norm]
     with ExitStack() as stack:

@@ -120,9 +120,7 @@ def _traced(
     runs = Runs.of(model, facts, noise)
     low = runs.low.tolist()
     tables: list[dict[Kind, Tensor]] = [
-        {
-            kind: torch.full((len(tokens(fact)), model.depth), low[i]) for kind in settings.kinds
-        }
+        {kind: torch.full((len(tokens(fact)), model.depth), low[i]) for kind in settings.kinds}
         for i, fact in enumerate(facts)
     ]
     # Before the subject both runs are the same, and restoring changes nothing.
@@ -150,9 +148,7 @@ def subject_noise(
 ) -> Tensor:
     """[samples, subject tokens, d]: the published generator, begun anew for each fact."""
     width = model.module.get_input_embeddings().weight.shape[1]
-    drawn = np.random.RandomState(settings.seed).randn(  # noqa: NPY002 - as published
-        settings.samples, len(fact.span), width
-    )
+    drawn = np.random.RandomState(settings.seed).randn(settings.samples, len(fact.span), width)
     return torch.from_numpy(drawn * (settings.noise * sigma)).to(model.device, torch.float32)
 
 

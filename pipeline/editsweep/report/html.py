@@ -47,7 +47,7 @@ def render(
     chart = success_against_locality(board)
     worst = failures.worst(plan, edits, measurements, answers)
     return (
-        _environment()
+        environment()
         .get_template(TEMPLATE)
         .render(
             plan=plan,
@@ -92,7 +92,8 @@ def template_folder() -> Path:
     )
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates as we write them: escaped, and a missing value is an error."""
     return Environment(
         loader=FileSystemLoader(template_folder()),
         autoescape=True,
