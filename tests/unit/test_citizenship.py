@@ -133,7 +133,9 @@ def test_the_engine_needs_no_cluster_and_no_tracker():
     assert {"mlflow", "pandas", "polars", "pydantic", "ray", "typer"}.isdisjoint(loaded)
 
 
-@pytest.mark.parametrize("name", [(), ("report",), ("plan",), ("run",), ("status",), ("train",)])
+@pytest.mark.parametrize(
+    "name", [(), ("report",), ("plan",), ("run",), ("status",), ("train",), ("trace",)]
+)
 def test_help_needs_nothing_heavy(name):
     code, shown = command(*name, "--help")
     assert (code, "Usage" in shown) == (0, True)

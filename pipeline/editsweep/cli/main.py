@@ -8,7 +8,7 @@ import sys
 import typer
 
 from editsweep import __version__
-from editsweep.cli import doctor, edit, export, listing, results, sweeps, train
+from editsweep.cli import doctor, edit, export, listing, results, sweeps, trace, train
 from editsweep.errors import ConfigError, DataError, EditSweepError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 75
@@ -29,6 +29,7 @@ for command in (
     results.record,
     edit.edit,
     export.export,
+    trace.trace,
     listing.editors,
     listing.models,
     doctor.doctor,

@@ -95,6 +95,32 @@ BASE = _schema(
     _field("said", pa.string(), nullable=False),
 )
 
+TRACES = _schema(
+    _field("fact_id", pa.string(), nullable=False),
+    _field("prompt", pa.string(), nullable=False),
+    _field("subject", pa.string(), nullable=False),
+    _field("answer", pa.string(), "the traced token as text", nullable=False),
+    _field("kind", pa.string(), "state | mlp | attention", nullable=False),
+    _field("token_index", pa.int32(), "place in the prompt, from 0", nullable=False),
+    _field("token", pa.string(), nullable=False),
+    _field("role", pa.string(), "what the token is to the subject", nullable=False),
+    _field("layer", pa.int32(), "block, middle of the window", nullable=False),
+    _field("probability", pa.float64(), "of the answer, restored here", nullable=False),
+    _field("low", pa.float64(), "probability, corrupted", nullable=False),
+    _field("clean", pa.float64(), "probability, clean", nullable=False),
+    _field("effect", pa.float64(), "probability - low", nullable=False),
+)
+
+ROLES = _schema(
+    _field("kind", pa.string(), "state | mlp | attention", nullable=False),
+    _field("role", pa.string(), "what the token is to the subject", nullable=False),
+    _field("layer", pa.int32(), "block, middle of the window", nullable=False),
+    _field("effect", pa.float64(), "probability - low, mean over facts", nullable=False),
+    _field("ci_low", pa.float64(), "95 % interval, normal; null with one fact"),
+    _field("ci_high", pa.float64(), "95 % interval, normal; null with one fact"),
+    _field("n", pa.int64(), "facts with a token of this role", nullable=False),
+)
+
 PARTS: Mapping[str, pa.Schema] = {
     "edits": EDITS,
     "measurements": MEASUREMENTS,

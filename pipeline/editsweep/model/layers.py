@@ -7,6 +7,7 @@ from typing import Literal
 from editsweep.core.types import Corpus
 from editsweep.errors import ConfigError
 from editsweep.model.language_model import LanguageModel
+from editsweep.model.traced import traced_layer
 
 Chosen = int | tuple[int, ...] | Literal["auto"] | None
 
@@ -50,8 +51,6 @@ class Layers:
         # What the last block gives a token no other token sees: an edit there reaches no answer.
         count = max(1, min(self.count, model.depth - 1))
         if self.chosen == "auto":
-            from editsweep.model.traced import traced_layer
-
             # The window around the block with the largest effect.
             last = traced_layer(model, corpus) + (count - 1) // 2
         else:

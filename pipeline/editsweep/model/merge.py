@@ -85,7 +85,7 @@ def unpack(data: bytes, where: str = "the bytes", device: str | torch.device = "
         end = 8 + int.from_bytes(data[:8], "little")
         text = json.loads(data[8:end]).get("__metadata__", {}).get("editsweep", "{}")
     except (SafetensorError, ValueError) as error:
-        raise StoreError(f"{where}: not a whole safetensors file ({error})") from None
+        raise StoreError(f"{where} cannot be read as a patch file: {error}") from None
     meta = json.loads(text)
     if meta.get("format") != FORMAT:
         raise StoreError(f"{where} is not a patch file ({FORMAT}); it says {meta.get('format')!r}")

@@ -88,3 +88,13 @@ def last_token(tokenizer: Any, text: str, end: int) -> int:
     )
     marks = zip(batch["offset_mapping"], batch["special_tokens_mask"], strict=True)
     return max(i for i, ((begin, _), special) in enumerate(marks) if begin < end and not special)
+
+
+def token_range(tokenizer: Any, text: str, begin: int, end: int) -> range:
+    """The tokens of `text` that hold any of its characters begin..end-1."""
+    batch = tokenizer(
+        text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
+    )
+    marks = zip(batch["offset_mapping"], batch["special_tokens_mask"], strict=True)
+    held = [i for i, ((a, b), special) in enumerate(marks) if a < end and b > begin and not special]
+    return range(held[0], held[-1] + 1) if held else range(0)

@@ -50,7 +50,7 @@ def render(
     chart, lines = success_against_locality(board), draw(along)
     worst = failures.worst(plan, edits, measurements, answers)
     return (
-        _environment()
+        environment()
         .get_template(TEMPLATE)
         .render(
             plan=plan,
@@ -97,7 +97,8 @@ def template_folder() -> Path:
     )
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates as we write them: escaped, and a missing value is an error."""
     return Environment(
         loader=FileSystemLoader(template_folder()),
         autoescape=True,

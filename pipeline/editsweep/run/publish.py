@@ -10,7 +10,7 @@ from editsweep.report.chains import curves
 from editsweep.report.write import read_plan, write_report
 from editsweep.store import tracking
 from editsweep.store.store import SweepStore
-from editsweep.store.tracking import TrainingRecord
+from editsweep.store.tracking import TraceRecord, TrainingRecord
 from editsweep.store.tracking_client import RecordResult
 
 
@@ -66,6 +66,13 @@ def record_training(made: TrainingRecord, tracking_uri: str, experiment: str) ->
     if find_spec("mlflow") is None:
         return _no_mlflow(tracking_uri)
     return tracking.record_training(made, tracking_uri, experiment)
+
+
+def record_trace(made: TraceRecord, tracking_uri: str, experiment: str) -> RecordResult:
+    """Bring a tracing's run in MLflow up to date; the result says why if that cannot be."""
+    if find_spec("mlflow") is None:
+        return _no_mlflow(tracking_uri)
+    return tracking.record_trace(made, tracking_uri, experiment)
 
 
 def _no_mlflow(uri: str) -> RecordResult:

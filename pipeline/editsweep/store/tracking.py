@@ -151,6 +151,65 @@ def _record_training(runs: Runs, made: TrainingRecord) -> RecordResult:
     return RecordResult(True, uri, "", run_id, runs.created, runs.updated)
 
 
+@dataclass(frozen=True)
+class TraceRecord:
+    """A causal tracing as MLflow gets it; `key` is its identity.
+
+    `effects` are rows of `schema.ROLES`, `summary` single numbers, `files` are the names of what lies
+    in `folder`: tables, pictures and the page.
+    """
+
+    key: str
+    name: str
+    model: str
+    source: str
+    params: Mapping[str, Any]
+    summary: Mapping[str, float]
+    effects: Sequence[Mapping[str, Any]]
+    folder: Path
+    files: Sequence[str]
+    code: str
+
+
+def record_trace(made: TraceRecord, tracking_uri: str, experiment: str) -> RecordResult:
+    """Bring a tracing's one run in MLflow up to date; a second call changes nothing.
+
+    Returns:
+        What was recorded; a server that is down or refuses is no error of the tracing.
+    """
+    with mlflow_settings():
+        try:
+            return _record_trace(Runs(tracking_uri, experiment), made)
+        except Exception as error:  # mlflow lets through errors of requests, SQLAlchemy, the disk
+            return failed(tracking_uri, error)
+
+
+def _record_trace(runs: Runs, made: TraceRecord) -> RecordResult:
+    tags = {
+        "editsweep.model": made.model,
+        "editsweep.dataset": made.source,
+        "editsweep.code": made.code,
+    }
+    key = {"editsweep.kind": "trace", "editsweep.trace_id": made.key}
+    run = runs.find_or_make(key, made.name, None, tags)
+    run_id, time = str(run.info.run_id), int(run.info.start_time)
+    runs.params(run_id, {"model": made.model, "source": made.source, **made.params})
+    points = [Point(name, value, time) for name, value in made.summary.items()]
+    points += [
+        Point(f"effect.{row['kind']}.{row['role']}", row["effect"], time, row["layer"])
+        for row in made.effects
+    ]
+    runs.metrics(run_id, points)
+    for name in made.files:
+        below = str(Path(name).parent)
+        runs.client.log_artifact(run_id, str(made.folder / name), None if below == "." else below)
+    if run.info.status == "RUNNING":
+        runs.client.set_tag(run_id, "editsweep.status", "complete")
+        runs.client.set_terminated(run_id, "FINISHED")
+    uri = without_password(runs.uri)
+    return RecordResult(True, uri, "", run_id, runs.created, runs.updated)
+
+
 def default_uri(folder: Path) -> str:
     """The SQLite store beside the sweep folders."""
     return f"sqlite:///{folder.resolve().parent / 'mlflow.db'}"

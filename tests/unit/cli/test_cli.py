@@ -73,6 +73,7 @@ def test_version_and_help(editsweep):
         "record",
         "edit",
         "export",
+        "trace",
         "datasets",
         "editors",
         "models",
@@ -125,6 +126,10 @@ def test_record(editsweep, done):
         (("edit", "{a} is", "--to", "c", "--set", "layer"), 2, "write KEY=VALUE"),
         (("edit", "{a} is", "--to", "c", "--set", "layr=1"), 2, "did you mean 'layer'?"),
         (("edit", "{a} is", "--to", "c", "--model", "tiny-lama"), 2, "did you mean 'tiny-llama'?"),
+        (("trace", "The tower is in"), 2, "braces, or name it with --subject"),
+        (("trace", "--subject", "x"), 2, "write the prompt too"),
+        (("trace", "{a} is", "--kinds", "mlp,atention"), 2, "did you mean 'attention'?"),
+        (("trace", "--data", "known-1000"), 2, "known-1000@FILE"),
         (("datasets", "show", "worl"), 2, "did you mean 'world'?"),
         (("export", "gone", "--as", "lora", "--out", "x"), 2, "gone is not there"),
         (("export", EDITS, "--as", "lora", "--out", "x"), 1, "cannot be read as a patch file"),
@@ -258,6 +263,18 @@ def test_the_forms_of_the_command_are_those_that_there_are():
     from editsweep.model.export import FORMS
 
     assert [form.value for form in Form] == list(FORMS)
+
+
+def test_a_prompt_is_traced(editsweep, tmp_path):
+    common = ("--model", "tiny-llama", "--samples", "2", "--no-record")
+    out = ("--out", tmp_path / "t")
+    found = json.loads(editsweep("trace", "The {Eiffel Tower} is in", *common, *out, "--json"))
+    assert (found["facts"], found["found"], len(found["peaks"])) == (1, 0, 3)
+    args = ("trace", "The Eiffel Tower is in", "--subject", "Eiffel Tower")
+    shown = editsweep(*args, *common, *out)
+    assert "1 of 1 facts were traced before" in shown
+    assert "trace.html" in shown
+    assert (tmp_path / "t" / "trace.html").is_file()
 
 
 def test_train_and_find_it_again(editsweep, tmp_path, monkeypatch):

@@ -56,7 +56,7 @@ def test_a_layer_that_is_not_there_is_refused():
 
 
 def test_auto_is_the_window_around_the_traced_layer(monkeypatch):
-    monkeypatch.setattr("editsweep.model.traced.traced_layer", lambda model, corpus: 6)
+    monkeypatch.setattr(module, "traced_layer", lambda model, corpus: 6)
     assert Layers("auto").of(Deep("llama", 30), NOTHING) == (6,)
     assert Layers("auto", 5).of(Deep("llama", 30), NOTHING) == (4, 5, 6, 7, 8)
-    assert module.Layers("auto", 5).of(Deep("llama", 8), NOTHING) == (2, 3, 4, 5, 6)
+    assert Layers("auto", 5).of(Deep("llama", 8), NOTHING) == (2, 3, 4, 5, 6)
