@@ -1,7 +1,7 @@
 """From a patch file, or from a cell of a finished sweep, to a folder that other programs load.
 
 A sweep keeps answers and no patches, so an edit of it is made again: editing is deterministic, and
-the plan has all that decides it.
+the plan has all that decides it. Of a sequence it keeps the sum of the patches, which is taken.
 """
 
 import json
@@ -25,10 +25,12 @@ from editsweep.model.merge import load_patch, read_about
 from editsweep.model.patch import Patch
 from editsweep.model.restrain import Restraint
 from editsweep.run.assets import built
+from editsweep.run.chain import Chain
 from editsweep.run.one_edit import check_trained
 from editsweep.run.plan import recipes_of
 from editsweep.run.resolve import ModelUse, Source, make_spec
 from editsweep.run.restrained import restrained
+from editsweep.store.chains import ChainFiles
 
 
 @dataclass(frozen=True)
@@ -173,10 +175,36 @@ def _edited_again(wanted: _Wanted) -> Found:
     return Found(model, edited.patch or Patch(), about, _notes(plan, about))
 
 
+def _kept_state(wanted: _Wanted) -> Found:
+    """The sum of a sequence's patches, as its last checkpoint kept it."""
+    plan, cell, choice = wanted.plan, wanted.cell, wanted.choice
+    if choice.edit is not None or choice.group is not None:
+        raise ConfigError(
+            f"{cell['label']!r} is a sequence, all its edits are in one model: leave out --edit and "
+            "--group"
+        )
+    kept, files = cell["cell_id"], ChainFiles(wanted.folder)
+    units = [unit["unit_id"] for unit in plan["units"] if unit["cell_id"] == kept]
+    data = next((d for unit in reversed(units) if (d := files.find(kept, unit))), None)
+    if data is None:
+        raise StoreError(f"{wanted.folder} keeps no whole state of {cell['label']!r}: run it again")
+    entry = _same_model(cell["model"], cell["model_revision"], choice.model)
+    entry = replace(entry, dtype=cell.get("model_dtype", entry.dtype))
+    model, chain, said = load(entry), Chain.of(data), cell.get("restrain")
+    restraint = None if said is None else Restraint.parse(said)
+    patch = chain.patch
+    if restraint is not None and not restraint.each_step:
+        patch = restraint.apply(model, patch)
+    about = About(entry, cell["editor"], cell["params"], cell["seed"], (), said)
+    note = f"The model after {chain.done} of {cell['edits']} edits, {len(chain.failed)} failed."
+    return Found(model, patch, about, (note, *_notes(plan, about)))
+
+
 # Where the patch of a cell comes from, by its regime.
 _PATCH_OF: Mapping[str, Callable[[_Wanted], Found]] = {
     "single": _edited_again,
     "batch": _edited_again,
+    "sequential": _kept_state,
 }
 
 

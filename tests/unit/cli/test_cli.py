@@ -184,7 +184,7 @@ def test_validate_names_each_fault(editsweep, tmp_path):
 
 def test_editors_and_models(editsweep):
     editors = {row["name"]: row for row in json.loads(editsweep("editors", "--json"))}
-    assert editors["rome"]["regimes"] == ["single"]
+    assert editors["rome"]["regimes"] == ["sequential", "single"]
     assert editors["ft"]["hyperparameters"]["steps"] == 25
     assert "rome" in editsweep("editors")
     models = {row["name"] for row in json.loads(editsweep("models", "--json"))}

@@ -74,6 +74,26 @@ def changed_plan(folder, target, **fields):
     return target
 
 
+def test_a_sequence_is_exported_as_it_was_kept(sweep, tmp_path):
+    options = RunOptions(executor="inline", threads=1, record=False, cache=sweep / "cache")
+    settings = ("regimes=[{sequential: {size: 1, every: 2}}]", "editors=[{name: ft, steps: 3}]")
+    run_sweep(parse_sweep(SWEEP, settings), tmp_path / "q", options)
+    found = from_sweep(tmp_path / "q", Choice(), sweep / "cache")
+    assert "after 4 of 4 edits" in found.notes[0]
+    weights = {name: found.model.weight(name).clone() for name in found.patch.adds}
+    export(found, "checkpoint", tmp_path / "c")
+    edited = load(str(tmp_path / "c"))
+    for name, weight in weights.items():
+        wanted = weight + found.patch.adds[name].delta()
+        torch.testing.assert_close(edited.weight(name), wanted)
+    with pytest.raises(ConfigError, match="is a sequence"):
+        from_sweep(tmp_path / "q", Choice(group=1), sweep / "cache")
+    for state in (tmp_path / "q" / "chains").rglob("*.safetensors"):
+        state.unlink()
+    with pytest.raises(StoreError, match="no whole state"):
+        from_sweep(tmp_path / "q", Choice(), sweep / "cache")
+
+
 @pytest.mark.parametrize("cell", ["ft", "rome", "ft rect"])
 def test_an_edit_of_a_sweep_is_made_again(sweep, cell):
     rows = edits_of(sweep / "s", cell)
@@ -126,8 +146,8 @@ def test_a_choice_that_leads_nowhere_says_what_to_choose(sweep, choice, told):
 def test_what_a_plan_cannot_say_is_asked_for(sweep, tmp_path):
     with pytest.raises(StoreError, match=r"has no plan\.json"):
         from_sweep(tmp_path, Choice())
-    chain = changed_plan(sweep / "s", tmp_path / "chain", regime="sequential:4")
-    with pytest.raises(ConfigError, match="regime `sequential` cannot be exported"):
+    chain = changed_plan(sweep / "s", tmp_path / "chain", regime="together:4")
+    with pytest.raises(ConfigError, match="regime `together` cannot be exported"):
         from_sweep(chain, Choice("ft", data=DATA))
     moved = changed_plan(sweep / "s", tmp_path / "moved", model="my-model")
     with pytest.raises(ConfigError, match=r"unknown model 'my-model'.* name it with --model"):
