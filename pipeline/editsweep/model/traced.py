@@ -27,7 +27,7 @@ class TracedLayer:
     """The layer with the highest mean indirect effect at the last subject token.
 
     It is the mean over at most `facts` facts of `source` that the model knows, each with `samples`
-    draws of the noise; the published 10 draws change the mean over 20 facts little.
+    draws of the noise (10 are published for the picture of a single fact, which is no mean).
     """
 
     source: str = "world:train"

@@ -10,6 +10,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from editsweep.report.aggregate import DRIFT
 from editsweep.report.chart import PAPER, STYLE, Chart, colour_of, css, inline, tidy
@@ -27,6 +28,7 @@ class _Panel(NamedTuple):
     begins: str = ""
 
 
+_Spot = tuple[int, float, float, float]
 PANELS = (
     _Panel("Earlier edits still known: exact match", SUCCESS.axis, SUCCESS.metric, "retained"),
     _Panel("Locality of the new edits: agreement", LOCALITY.axis, LOCALITY.metric, "post"),
@@ -47,7 +49,7 @@ def draw(curves: pl.DataFrame) -> Chart | None:
     with mpl.rc_context(dict(STYLE)):
         figure = Figure(figsize=(9.6, 6.6), dpi=72, layout="constrained")
         FigureCanvasSVG(figure)
-        for panel, axes in zip(PANELS, figure.subplots(2, 2).flat, strict=True):
+        for panel, axes in zip(PANELS, figure.subplots(2, 2, sharex=True).flat, strict=True):
             _frame(axes, panel)
             for index, (cell_id, _) in enumerate(cells):
                 _line(axes, panel, curves.filter(pl.col("cell_id") == cell_id), index)
@@ -58,11 +60,15 @@ def draw(curves: pl.DataFrame) -> Chart | None:
 def _frame(axes: Axes, panel: _Panel) -> None:
     axes.set_title(panel.title, loc="left", fontsize=10.5)
     axes.set_xlabel("edits so far")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if panel.scale == "log":
         axes.set_yscale("log")
+        for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            ticks(FuncFormatter(lambda value, _: f"{value:g}"))
     if panel.scale == "share":
         axes.set_ylim(-0.03, 1.03)
     tidy(axes)
+    axes.tick_params(labelbottom=True)
 
 
 def _line(axes: Axes, panel: _Panel, rows: pl.DataFrame, index: int) -> None:
@@ -81,18 +87,19 @@ def _line(axes: Axes, panel: _Panel, rows: pl.DataFrame, index: int) -> None:
         _cross(axes, rows, colour)
 
 
-def _points(panel: _Panel, rows: pl.DataFrame) -> list[tuple[int, float, float, float]]:
+def _points(panel: _Panel, rows: pl.DataFrame) -> list[_Spot]:
     """Edits so far, mean and interval (the mean itself where there is none), in order."""
     own = rows.filter(pl.col("axis") == panel.axis, pl.col("metric") == panel.metric)
-    found: list[tuple[int, float, float, float]] = []
+    found: list[_Spot] = []
+    start: _Spot | None = None
     for row in own.filter(pl.col("mean").is_not_null()).sort("edits").iter_rows(named=True):
         mean = row["mean"]
-        if row["phase"] == panel.begins and not found:
-            found.append((0, mean, mean, mean))
+        if row["phase"] == panel.begins and start is None:
+            start = (0, mean, mean, mean)
         if row["phase"] == panel.phase:
             low, high = (mean if row[end] is None else row[end] for end in ("ci_low", "ci_high"))
             found.append((row["edits"], mean, low, high))
-    return found
+    return [start, *found] if start else found
 
 
 def _cross(axes: Axes, rows: pl.DataFrame, colour: str) -> None:
