@@ -8,11 +8,16 @@ EDITORS = Registry(
     table={
         "none": "editsweep.editors.none:NoneSpec",
         "ft": "editsweep.editors.ft:FtSpec",
+        "ft-l": "editsweep.editors.ft_l:FtlSpec",
+        "ft-w": "editsweep.editors.ft_w:FtwSpec",
+        "lora": "editsweep.editors.lora:LoraSpec",
+        "adalora": "editsweep.editors.adalora:AdaLoraSpec",
         "rome": "editsweep.editors.rome:RomeSpec",
         "ike": "editsweep.editors.ike:IkeSpec",
         "ke": "editsweep.editors.ke:KeSpec",
         "mend": "editsweep.editors.mend:MendSpec",
         "malmen": "editsweep.editors.malmen:MalmenSpec",
         "enn": "editsweep.editors.enn:EnnSpec",
+        "ultraedit": "editsweep.editors.ultraedit:UltraEditSpec",
     },
 )
