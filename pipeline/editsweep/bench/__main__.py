@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -19,15 +20,20 @@ from editsweep.bench import plain
 from editsweep.core.types import Corpus, EditRequest
 from editsweep.data.registry import load as load_data
 from editsweep.data.texts import statements
+from editsweep.editors.adalora import AdaLoraSpec
 from editsweep.editors.base import Asset, Editor, EditorSpec
 from editsweep.editors.enn import EnnSpec
 from editsweep.editors.ft import FtSpec
+from editsweep.editors.ft_l import FtlSpec
+from editsweep.editors.ft_w import FtwSpec
 from editsweep.editors.ike import IkeSpec
 from editsweep.editors.ke import KeSpec
+from editsweep.editors.lora import LoraSpec
 from editsweep.editors.malmen import MalmenSpec
 from editsweep.editors.mend import MendSpec
 from editsweep.editors.none import NoneSpec
 from editsweep.editors.rome import Rome, RomeSpec
+from editsweep.editors.ultraedit import UltraEditSpec
 from editsweep.learn.network import make_network
 from editsweep.model.asking import AskSettings
 from editsweep.model.language_model import LanguageModel
@@ -116,7 +122,28 @@ def rome_contest(model: LanguageModel, rows_at_once: int) -> Contest:
 def learned_contest(model: LanguageModel, spec: LearnedSpec) -> Contest:
     """An untrained network, which costs what a trained one does, then asking."""
     network = make_network(spec.network, model, seed=0)
-    editor = spec.build(model, {"network": Asset(network.state_dict())})
+    return alone_contest(model, spec.build(model, {"network": Asset(network.state_dict())}))
+
+
+def trained_contest(
+    model: LanguageModel,
+    spec: EditorSpec,
+    plainly: Callable[[Any, EditRequest], Mapping[str, torch.Tensor]],
+) -> Contest:
+    """What is trained at edit time, with `plainly` giving the same changes by torch's own Adam."""
+    editor = built(spec, model)
+
+    def edit(request: EditRequest) -> None:
+        with ExitStack() as held:
+            for name, delta in plainly(editor, request).items():
+                held.enter_context(plain.written(model.weight(name), delta))
+            plain.ask(model, request)
+
+    return Contest(editor, edit)
+
+
+def alone_contest(model: LanguageModel, editor: Editor) -> Contest:
+    """The engine's own editor with one edit at a time, then asking with the weights written."""
 
     def edit(request: EditRequest) -> None:
         (edited,) = editor.edit([[request]], 0)
@@ -143,6 +170,11 @@ def ike_contest(model: LanguageModel) -> Contest:
 CONTESTS: Mapping[str, Callable[[LanguageModel], Contest]] = {
     "none": none_contest,
     "ft": ft_contest,
+    "ft-l": lambda model: trained_contest(model, FtlSpec(), plain.ft_l),
+    "ft-w": lambda model: trained_contest(model, FtwSpec(), plain.ft_w),
+    "lora": lambda model: trained_contest(model, LoraSpec(), plain.lora),
+    "adalora": lambda model: alone_contest(model, built(AdaLoraSpec(), model)),
+    "ultraedit": lambda model: alone_contest(model, built(UltraEditSpec(), model)),
     "rome": lambda model: rome_contest(model, 1),
     "rome, rows batched": lambda model: rome_contest(model, 10**6),
     "ike": ike_contest,

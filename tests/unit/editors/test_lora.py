@@ -70,6 +70,7 @@ def test_each_group_is_trained_as_if_alone(model_type, blocks):
         assert difference(short.patch, one) < 1e-2
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
 def test_the_factors_are_those_of_the_fields_library():
     peft = pytest.importorskip("peft")
     model, spec = tiny_model(), LoraSpec(steps=3)
@@ -95,7 +96,7 @@ def test_the_factors_are_those_of_the_fields_library():
 
 
 def test_neighbours_change_no_bit_of_a_long_training():
-    model, spec = tiny_model(), LoraSpec(steps=30, stop=1e-3)
+    model, spec = tiny_model(), LoraSpec(steps=16, stop=4.0)
     editor, groups = spec.build(model, {}), [[r] for r in REQUESTS] + [REQUESTS]
     together = editor.edit(groups, 0)
     for group, one in zip(groups, together, strict=True):
@@ -115,9 +116,9 @@ def test_the_seed_and_the_edit_decide_the_start():
 
 
 def test_the_patch_says_the_target_and_stops_when_told():
-    model, spec = tiny_model(), LoraSpec(stop=0.1)
+    model, spec = tiny_model(), LoraSpec(stop=3.0)
     (edited,) = spec.build(model, {}).edit([REQUESTS[:1]], 0)
-    assert edited.loss < 0.1
+    assert edited.loss < 3.0
     assert edited.steps < 70
     (answer,) = ask(model, [Question(REQUESTS[0].all_probes[0])], [edited.patch], AskSettings(()))
     assert answer.scored[0].nll == pytest.approx(edited.loss, abs=1e-3)
