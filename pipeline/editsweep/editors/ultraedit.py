@@ -39,8 +39,8 @@ from editsweep.model.upper import Below
 
 # Edits whose gradients are held at once; only their target tokens' are kept.
 PASS = 64
-# Llama-3's published blocks of 32: gates of 11 to 15, up projections of 18 to 24.
-GATES, UPS = (11 / 32, 15 / 32), (18 / 32, 24 / 32)
+# Mistral's published output projections, 29 and 30 of 32 blocks.
+FIRST, LAST = 29 / 32, 30 / 32
 
 
 @dataclass(frozen=True)
@@ -128,17 +128,18 @@ class WarmStatistics:
 
 @dataclass(frozen=True)
 class UltraEditSpec:
-    """Hyperparameters; published η is 1e-6 for models with 4096 dimensions.
+    """Hyperparameters; published η is 1e-6 for models of 4096 dimensions, on other matrices.
 
-    `modules` are names of linear modules; () is the gates and up projections of the blocks that are
-    published for Llama-3, scaled by depth, and where there is no gate the one input projection in all
-    of these blocks. `source` is where the `warm` edits come from, "" the dataset's train split.
+    `modules` are names of linear modules; () is the MLP output projections of the blocks that are
+    published for Mistral, scaled by depth. The published Llama-3 choice (gates of blocks 11 to 15, up
+    projections of 18 to 24) did not hold on SmolLM2 at any rate (docs/fine-tuning.md). `source` is
+    where the `warm` edits come from, "" the dataset's train split.
     """
 
     name: ClassVar[str] = "ultraedit"
     regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch", "sequential"})
 
-    rate: float = 1e-6
+    rate: float = 1e-2
     modules: tuple[str, ...] = ()
     warm: int = 100
     source: str = ""
@@ -251,13 +252,8 @@ def chosen(model: LanguageModel, modules: tuple[str, ...]) -> tuple[str, ...]:
         for name in modules:
             _block(model, name)
         return modules
-    last = model.depth - 1
-    names = [
-        model.mlp_matrices(min(layer, last))[which]
-        for (low, high), which in ((GATES, 0), (UPS, -2))
-        for layer in range(round(low * model.depth), round(high * model.depth) + 1)
-    ]
-    return tuple(dict.fromkeys(names))
+    low, high = (min(round(part * model.depth), model.depth - 1) for part in (FIRST, LAST))
+    return tuple(model.mlp_out(layer) for layer in range(low, high + 1))
 
 
 def _block(model: LanguageModel, name: str) -> int:
