@@ -7,6 +7,7 @@ import torch
 
 from editsweep.core.types import Probe
 from editsweep.editors.ft import FtSpec
+from editsweep.editors.ft_l import FtlSpec
 from editsweep.editors.rome import RomeSpec
 from editsweep.locate.facts import fact_rows
 from editsweep.metrics import protocols
@@ -74,19 +75,32 @@ def test_rome_leaves_the_probability_of_the_published_edit(goldens, smollm2, sol
         assert float(mine) == pytest.approx(theirs["first_token_prob"], abs=1e-3), name
 
 
-@pytest.mark.parametrize(
-    "run",
-    ["FT-M_F00", "FT-M_F01", "FT-M_F04", "FT-L_prompt_last_eps5e-4_F04", "FT-M_batch8_left_padded"],
-)
+FT_RUNS = [
+    "FT-M_F00",
+    "FT-M_F01",
+    "FT-M_F04",
+    "FT-M_eps5e-4_F00",
+    "FT-M_batch8_left_padded",
+    "FT-L_prompt_last_eps5e-4_F00",
+    "FT-L_prompt_last_eps5e-4_F01",
+    "FT-L_prompt_last_eps5e-4_F04",
+    "FT-L_prompt_last_unconstrained_F04",
+]
+
+
+@pytest.mark.parametrize("run", FT_RUNS)
 def test_ft(goldens, smollm2, requests, run):
     theirs = goldens["ft"]["runs"][run]
-    objective = {"target_new": "target", "prompt_last": "prompt_last"}[theirs["objective"]]
-    spec = FtSpec(layer=21, objective=objective, clamp=theirs["norm_constraint"] or None)
+    made = {"target_new": FtSpec, "prompt_last": FtlSpec}[theirs["objective"]]
+    spec = made(layer=21, clamp=theirs["norm_constraint"] or 1e9)
     group = [requests[name] for name in theirs["order"]]
     (edited,) = spec.build(smollm2, {}).edit([group], 0)
     assert edited.steps == len(theirs["epoch_loss"])
     assert edited.loss == pytest.approx(theirs["epoch_loss"][-1], abs=1e-4)
     assert edited.patch.norm == pytest.approx(theirs["dW"]["fro"], rel=1e-3)
+    first = edited.patch.adds[smollm2.mlp_out(21)].delta()[0, :4]
+    wanted = torch.tensor(theirs["dW"]["row0_first4"])
+    assert float((first - wanted).norm() / wanted.norm()) < 1e-3
 
 
 def patch_of(model, mine):

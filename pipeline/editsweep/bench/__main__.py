@@ -10,6 +10,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,13 +19,17 @@ from editsweep.bench import memory, plain
 from editsweep.core.types import Corpus, EditRequest
 from editsweep.data.registry import load as load_data
 from editsweep.data.texts import statements
+from editsweep.editors.adalora import AdaLoraSpec
 from editsweep.editors.alphaedit import AlphaEditSpec
 from editsweep.editors.base import Asset, Editor, EditorSpec
 from editsweep.editors.emmet import EmmetSpec
 from editsweep.editors.enn import EnnSpec
 from editsweep.editors.ft import FtSpec
+from editsweep.editors.ft_l import FtlSpec
+from editsweep.editors.ft_w import FtwSpec
 from editsweep.editors.ike import IkeSpec
 from editsweep.editors.ke import KeSpec
+from editsweep.editors.lora import LoraSpec
 from editsweep.editors.malmen import MalmenSpec
 from editsweep.editors.memit import MemitSpec
 from editsweep.editors.mend import MendSpec
@@ -34,11 +39,13 @@ from editsweep.editors.r_rome import RRomeSpec
 from editsweep.editors.rank_one import RankOne
 from editsweep.editors.rome import RomeSpec
 from editsweep.editors.spreading import Spreading
+from editsweep.editors.ultraedit import UltraEditSpec
 from editsweep.learn.network import make_network
 from editsweep.model.asking import AskSettings
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.load import load
 from editsweep.model.merge import merged
+from editsweep.model.patch import Dense, Patch
 from editsweep.run.evaluate import UnitIds, ask_base, evaluate
 
 LearnedSpec = KeSpec | MendSpec | MalmenSpec | EnnSpec
@@ -48,10 +55,10 @@ SILENT = AskSettings(generate=())  # the plain loop does not let the model speak
 
 @dataclass(frozen=True)
 class Contest:
-    """One editor both ways; `plain_edit` edits and asks one request the plain way, if there is one."""
+    """One editor both ways; `plain_edit` edits and asks one request the plain way."""
 
     editor: Editor
-    plain_edit: Callable[[EditRequest], object] | None = None
+    plain_edit: Callable[[EditRequest], object]
 
 
 def main() -> None:
@@ -80,14 +87,13 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name in options.only:
         contest = CONTESTS[name](model)
-        few = requests[: max(1, options.plain_edits)] if contest.plain_edit else ()
-        slow = [timed(contest.plain_edit, request) for request in few if contest.plain_edit]
+        few = requests[: max(1, options.plain_edits)]
+        slow = [timed(contest.plain_edit, request) for request in few]
         edit_s, ask_s, flops, megabytes = engine(model, contest.editor, requests, base)
         fast = (edit_s + ask_s) / len(requests)
-        plain_s = sum(slow) / len(slow) if slow else None
-        against = f"{1 / plain_s:.3f} | {plain_s / fast:.1f}" if plain_s else "– | –"
+        plain_s = sum(slow) / len(slow)
         print(
-            f"| {name} | {1 / fast:.2f} | {against} | "
+            f"| {name} | {1 / fast:.2f} | {1 / plain_s:.3f} | {plain_s / fast:.1f} | "
             f"{edit_s / len(requests):.3f} | {ask_s / len(requests):.3f} | "
             f"{megabytes / len(requests):.0f} | {flops / (edit_s + ask_s) / rate:.0%} |",
             flush=True,
@@ -139,7 +145,27 @@ def spread_contest(model: LanguageModel, spec: EditorSpec) -> Contest:
 def learned_contest(model: LanguageModel, spec: LearnedSpec) -> Contest:
     """An untrained network, which costs what a trained one does, then asking."""
     network = make_network(spec.network, model, seed=0)
-    editor = spec.build(model, {"network": Asset(network.state_dict())})
+    return alone_contest(model, spec.build(model, {"network": Asset(network.state_dict())}))
+
+
+def trained_contest(
+    model: LanguageModel,
+    spec: EditorSpec,
+    plainly: Callable[[Any, EditRequest], Mapping[str, torch.Tensor]],
+) -> Contest:
+    """What is trained at edit time, with `plainly` giving the same changes by torch's own Adam."""
+    editor = built(spec, model)
+
+    def edit(request: EditRequest) -> None:
+        changes = {name: Dense(delta) for name, delta in plainly(editor, request).items()}
+        with merged(model, Patch(changes)):
+            plain.ask(model, request)
+
+    return Contest(editor, edit)
+
+
+def alone_contest(model: LanguageModel, editor: Editor) -> Contest:
+    """The engine's own editor with one edit at a time, then asking with the weights written."""
 
     def edit(request: EditRequest) -> None:
         (edited,) = editor.edit([[request]], 0)
@@ -168,9 +194,14 @@ CONTESTS: Mapping[str, Callable[[LanguageModel], Contest]] = {
     "rome, rows batched": lambda model: rank_one_contest(model, RomeSpec(), 10**6),
     "r-rome": lambda model: rank_one_contest(model, RRomeSpec(), 10**6),
     "memit": lambda model: spread_contest(model, MemitSpec()),
-    "pmet": lambda model: Contest(built(PmetSpec(), model)),
+    "pmet": lambda model: alone_contest(model, built(PmetSpec(), model)),
     "emmet": lambda model: spread_contest(model, EmmetSpec()),
     "alphaedit": lambda model: spread_contest(model, AlphaEditSpec()),
+    "ft-l": lambda model: trained_contest(model, FtlSpec(), plain.ft_l),
+    "ft-w": lambda model: trained_contest(model, FtwSpec(), plain.ft_w),
+    "lora": lambda model: trained_contest(model, LoraSpec(), plain.lora),
+    "adalora": lambda model: alone_contest(model, built(AdaLoraSpec(), model)),
+    "ultraedit": lambda model: alone_contest(model, built(UltraEditSpec(), model)),
     "ike": ike_contest,
     "ke": lambda model: learned_contest(model, KeSpec()),
     "mend": lambda model: learned_contest(model, MendSpec()),

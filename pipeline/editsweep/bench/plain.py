@@ -15,11 +15,14 @@ from torch import Tensor
 
 from editsweep.core.types import EditRequest
 from editsweep.editors.ft import FtSpec
+from editsweep.editors.ft_l import Ftl, FtlSpec
+from editsweep.editors.ft_w import Ftw, FtwSpec
+from editsweep.editors.lora import Lora
 from editsweep.editors.rank_one import RankOne
 from editsweep.editors.spreading import Spreading, Value
 from editsweep.locate.facts import FactRow, fact_rows
 from editsweep.locate.value import Search
-from editsweep.model.hooks import adding, reading
+from editsweep.model.hooks import Addend, adding, reading
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.patch import Patch
 from editsweep.model.scoring import log_softmax
@@ -56,27 +59,91 @@ def written(weight: Tensor, delta: Tensor) -> Iterator[None]:
 
 def ft(model: LanguageModel, spec: FtSpec, layer: int, request: EditRequest) -> Tensor:
     """The change [d_out, d_in] that fine-tuning gives; the weight is as before afterwards."""
-    weight: Tensor = model.module.get_submodule(model.mlp_out(layer)).weight
-    original = weight.detach().clone()
-    text = join(request.question, request.target_new)
-    (code,) = encode(model.tokenizer, [text], [len(request.question)])
-    ids = torch.tensor([code.ids], device=model.device)
-    weight.requires_grad_()
-    adam = torch.optim.Adam([weight], lr=spec.rate)
+    name = model.mlp_out(layer)
+    return dense(model, (name,), spec, request)[name]
+
+
+def ft_l(edit: Ftl, request: EditRequest) -> dict[str, Tensor]:
+    """The change [d_out, d_in] that FT-L gives, by matrix."""
+    names = (edit.model.mlp_out(edit.layer),)
+    return dense(edit.model, names, edit.spec, request, prompt_last=True, clamp=edit.clamp)
+
+
+def ft_w(edit: Ftw, request: EditRequest) -> dict[str, Tensor]:
+    """The changes [d_out, d_in] that FT-W gives, by matrix."""
+    names, spec = edit.model.block_matrices(edit.layer), edit.spec
+    last = spec.objective == "prompt_last"
+    return dense(edit.model, names, spec, request, prompt_last=last, decay=spec.decay(1))
+
+
+def dense(
+    model: LanguageModel,
+    names: tuple[str, ...],
+    spec: FtSpec | FtlSpec | FtwSpec,
+    request: EditRequest,
+    prompt_last: bool = False,
+    clamp: float | None = None,
+    decay: float = 0.0,
+) -> dict[str, Tensor]:
+    """Torch's Adam on the weights themselves; the changes, and the weights are as before."""
+    weights = {name: model.module.get_submodule(name).weight for name in names}
+    original = {name: weight.detach().clone() for name, weight in weights.items()}
+    ids, start = _ids(model, request)
+    for weight in weights.values():
+        weight.requires_grad_()
+    adam = torch.optim.Adam(weights.values(), lr=spec.rate, weight_decay=decay)
     for _ in range(spec.steps):
-        logp = torch.log_softmax(model.module(ids).logits[0].float(), -1)[code.start - 1 : -1]
-        loss = -logp.gather(1, ids[0, code.start :, None]).mean()
+        loss = _nll(model, ids, start, prompt_last)
         if loss < spec.stop:
             break
         adam.zero_grad()
         loss.backward()
         adam.step()
-    weight.requires_grad_(False)
-    weight.grad = None
-    with torch.no_grad():
-        delta = weight - original
-        weight.copy_(original)
-    return delta.T if model.family.transposed else delta
+        for name, weight in weights.items() if clamp is not None else ():
+            with torch.no_grad():
+                weight.clamp_(original[name] - clamp, original[name] + clamp)
+    made = {}
+    for name, weight in weights.items():
+        weight.requires_grad_(False)
+        weight.grad = None
+        with torch.no_grad():
+            delta = weight - original[name]
+            weight.copy_(original[name])
+        made[name] = delta.T if model.family.transposed else delta
+    return made
+
+
+def lora(edit: Lora, request: EditRequest) -> dict[str, Tensor]:
+    """The changes [d_out, d_in] that a LoRA adapter gives, by matrix."""
+    model, spec, scale = edit.model, edit.spec, edit.spec.alpha / edit.spec.rank
+    held = {n: t.to(model.device).requires_grad_() for n, t in edit.start([request], 0).items()}
+    ids, start = _ids(model, request)
+    adam = torch.optim.Adam(held.values(), lr=spec.rate)
+
+    def addend(name: str) -> Addend:
+        return lambda x: (x @ held[f"{name}.a"].T) @ held[f"{name}.b"] * scale
+
+    for _ in range(spec.steps):
+        with adding(model, {name: addend(name) for name in edit.modules}):
+            loss = _nll(model, ids, start, prompt_last=False)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    return {n: scale * (held[f"{n}.b"].T @ held[f"{n}.a"]).detach() for n in edit.modules}
+
+
+def _ids(model: LanguageModel, request: EditRequest) -> tuple[Tensor, int]:
+    text = join(request.question, request.target_new)
+    (code,) = encode(model.tokenizer, [text], [len(request.question)])
+    return torch.tensor([code.ids], device=model.device), code.start
+
+
+def _nll(model: LanguageModel, ids: Tensor, start: int, prompt_last: bool) -> Tensor:
+    """Mean over the target's tokens, each read at its own place or all at the prompt's end."""
+    logp = torch.log_softmax(model.module(ids).logits[0].float(), -1)[start - 1 : -1]
+    if prompt_last:
+        logp = logp[:1].expand(ids.shape[1] - start, -1)
+    return -logp.gather(1, ids[0, start:, None]).mean()
 
 
 def rome(edit: RankOne, request: EditRequest, rows_at_once: int) -> Tensor:

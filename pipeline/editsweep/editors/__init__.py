@@ -8,6 +8,10 @@ EDITORS = Registry(
     table={
         "none": "editsweep.editors.none:NoneSpec",
         "ft": "editsweep.editors.ft:FtSpec",
+        "ft-l": "editsweep.editors.ft_l:FtlSpec",
+        "ft-w": "editsweep.editors.ft_w:FtwSpec",
+        "lora": "editsweep.editors.lora:LoraSpec",
+        "adalora": "editsweep.editors.adalora:AdaLoraSpec",
         "rome": "editsweep.editors.rome:RomeSpec",
         "r-rome": "editsweep.editors.r_rome:RRomeSpec",
         "memit": "editsweep.editors.memit:MemitSpec",
@@ -19,5 +23,6 @@ EDITORS = Registry(
         "mend": "editsweep.editors.mend:MendSpec",
         "malmen": "editsweep.editors.malmen:MalmenSpec",
         "enn": "editsweep.editors.enn:EnnSpec",
+        "ultraedit": "editsweep.editors.ultraedit:UltraEditSpec",
     },
 )

@@ -14,8 +14,9 @@ from editsweep.errors import ModelError
 class Family:
     """The names of the modules that editors touch.
 
-    `blocks` is relative to the causal language model; `attention`, `attention_out` (its output
-    projection), `mlp`, `mlp_in` (the MLP's input projections) and `mlp_out` (its output projection)
+    `blocks` is relative to the causal language model; `attention`, `attention_in` (its projections
+    of queries, keys and values, in that order, or the one that makes all three), `attention_out` (its
+    output projection), `mlp`, `mlp_in` (the MLP's input projections) and `mlp_out` (its output projection)
     are relative to one block. `transposed` says that linear weights lie as [d_in, d_out], as in
     GPT-2. `block_returns` says whether a block returns its hidden states bare or as the first of a
     tuple. `final_norm` is what the last block's output goes through, relative to the causal
@@ -27,6 +28,7 @@ class Family:
     model_types: tuple[str, ...]
     blocks: str
     attention: str
+    attention_in: tuple[str, ...]
     attention_out: str
     mlp: str
     mlp_in: tuple[str, ...]
@@ -43,6 +45,7 @@ FAMILIES = (
         model_types=("llama", "mistral", "qwen2", "qwen3", "gemma"),
         blocks="model.layers",
         attention="self_attn",
+        attention_in=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
         attention_out="self_attn.o_proj",
         mlp="mlp",
         mlp_in=("mlp.gate_proj", "mlp.up_proj"),
@@ -53,6 +56,7 @@ FAMILIES = (
         model_types=("gemma2", "gemma3_text"),
         blocks="model.layers",
         attention="self_attn",
+        attention_in=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
         attention_out="self_attn.o_proj",
         mlp="mlp",
         mlp_in=("mlp.gate_proj", "mlp.up_proj"),
@@ -64,6 +68,7 @@ FAMILIES = (
         model_types=("gpt2",),
         blocks="transformer.h",
         attention="attn",
+        attention_in=("attn.c_attn",),
         attention_out="attn.c_proj",
         mlp="mlp",
         mlp_in=("mlp.c_fc",),
@@ -76,6 +81,7 @@ FAMILIES = (
         model_types=("gpt_neox",),
         blocks="gpt_neox.layers",
         attention="attention",
+        attention_in=("attention.query_key_value",),
         attention_out="attention.dense",
         mlp="mlp",
         mlp_in=("mlp.dense_h_to_4h",),
@@ -87,6 +93,7 @@ FAMILIES = (
         model_types=("gptj",),
         blocks="transformer.h",
         attention="attn",
+        attention_in=("attn.q_proj", "attn.k_proj", "attn.v_proj"),
         attention_out="attn.out_proj",
         mlp="mlp",
         mlp_in=("mlp.fc_in",),

@@ -61,6 +61,16 @@ class LanguageModel:
         """Name of the attention's output projection of one block."""
         return f"{self.family.blocks}.{layer}.{self.family.attention_out}"
 
+    def attention_in(self, layer: int) -> tuple[str, ...]:
+        """Names of one block's projections of queries, keys and values, or of the one for all."""
+        family = self.family
+        return tuple(f"{family.blocks}.{layer}.{part}" for part in family.attention_in)
+
+    def block_matrices(self, layer: int) -> tuple[str, ...]:
+        """Names of all linear modules of one block, the attention's first."""
+        attention = (*self.attention_in(layer), self.attention_out(layer))
+        return (*attention, *self.mlp_matrices(layer))
+
     def mlp_matrices(self, layer: int) -> tuple[str, ...]:
         """Names of all linear modules of one block's MLP, the output projection last."""
         family = self.family

@@ -32,9 +32,9 @@ class TokenRows:
     real: Tensor
 
     @classmethod
-    def of(cls, model: LanguageModel, rows: Sequence[Sequence[int]]) -> "TokenRows":
-        """The rows on the model's device."""
-        width = max(len(row) for row in rows)
+    def of(cls, model: LanguageModel, rows: Sequence[Sequence[int]], width: int = 0) -> "TokenRows":
+        """The rows on the model's device, at least `width` tokens wide."""
+        width = max(width, *(len(row) for row in rows))
         ids = torch.full((len(rows), width), model.tokenizer.pad_token_id)
         real = torch.zeros(len(rows), width, dtype=torch.bool)
         for i, row in enumerate(rows):
@@ -112,7 +112,7 @@ class Below:
         while order:
             fits = max(1, self.model.token_budget // len(order[-1]))
             order, batch = order[:-fits], order[-fits:]
-            entered = _enter(self.model, batch, self.first)
+            entered = enter(self.model, TokenRows.of(self.model, batch), self.first)
             made |= {row: entered[i, : len(row)].clone() for i, row in enumerate(batch)}
         return {row: made[row] for row in rows}
 
@@ -125,13 +125,12 @@ class Below:
 
 
 @torch.no_grad()
-def _enter(model: LanguageModel, rows: Sequence[Tokens], first: int) -> Tensor:
+def enter(model: LanguageModel, rows: TokenRows, first: int) -> Tensor:
     """What enters block `first` [rows, tokens, d]."""
-    made = TokenRows.of(model, rows)
     seen: list[Tensor] = []
     block = f"{model.family.blocks}.{first}"
     with reading(model, block, lambda x, _: seen.append(x)), only_blocks(model, stop=first + 1):
-        final_hidden(model, made.ids, made.positions, made.sees)
+        final_hidden(model, rows.ids, rows.positions, rows.sees)
     return seen[0]
 
 

@@ -6,6 +6,9 @@ import torch
 from editsweep.bench import plain
 from editsweep.core.types import EditRequest, Probe
 from editsweep.editors.ft import FtSpec
+from editsweep.editors.ft_l import FtlSpec
+from editsweep.editors.ft_w import FtwSpec
+from editsweep.editors.lora import LoraSpec
 from editsweep.editors.memit import MemitSpec
 from editsweep.editors.r_rome import RRomeSpec
 from editsweep.editors.rome import RomeSpec
@@ -57,6 +60,22 @@ def test_ft_is_the_same_edit_and_the_weight_comes_back():
     with plain.written(weight, change.delta()):
         assert not torch.equal(weight, before)
     assert torch.equal(weight, before)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt2"])
+def test_the_other_ways_to_train_are_the_same_edits(model_type):
+    model = tiny_model(model_type)
+    before = {name: tensor.clone() for name, tensor in model.module.state_dict().items()}
+    specs = (FtlSpec(layer=1, steps=5), FtwSpec(layer=1, steps=5), LoraSpec(steps=3))
+    for spec, trained in zip(specs, (plain.ft_l, plain.ft_w, plain.lora), strict=True):
+        editor = spec.build(model, {})
+        (edited,) = editor.edit([[REQUEST]], 0)
+        made = trained(editor, REQUEST)
+        assert made.keys() == edited.patch.adds.keys()
+        for name, change in edited.patch.adds.items():
+            assert close(made[name], change.delta(), 1e-2), (spec, name)
+    for name, tensor in model.module.state_dict().items():
+        assert torch.equal(tensor, before[name])
 
 
 def test_asking_gives_the_same_numbers():

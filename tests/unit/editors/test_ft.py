@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from editsweep.core.types import EditRequest
-from editsweep.editors import ft
+from editsweep.editors import tuned
 from editsweep.editors.ft import FtSpec
 from editsweep.errors import ConfigError
 from editsweep.model.asking import AskSettings, Question, ask
@@ -36,10 +36,7 @@ def trained_plainly(model, group, spec, layer):
                 model.module, {f"{model.mlp_out(layer)}.weight": weight}, torch.tensor([text.ids])
             ).logits[0]
             logp = torch.log_softmax(logits, -1)
-            if spec.objective == "prompt_last":
-                logp = logp[[text.start - 1]].expand(len(text.ids) - text.start, -1)
-            else:
-                logp = logp[text.start - 1 : -1]
+            logp = logp[text.start - 1 : -1]
             wanted = torch.tensor(text.ids[text.start :])
             losses.append(-logp.gather(1, wanted[:, None]).mean())
         loss = torch.stack(losses).mean()
@@ -59,7 +56,7 @@ def trained_plainly(model, group, spec, layer):
     "spec",
     [
         FtSpec(layer=1, steps=8, rate=5e-3),
-        FtSpec(layer=1, steps=8, rate=5e-3, objective="prompt_last", clamp=1e-2),
+        FtSpec(layer=1, steps=8, rate=5e-3, clamp=1e-2),
         FtSpec(layer=2, steps=20, rate=5e-2, stop=2.0),
     ],
 )
@@ -77,7 +74,7 @@ def test_small_budgets_and_little_memory_give_the_same(monkeypatch):
     groups = [[r] for r in REQUESTS] + [REQUESTS]
     wide = spec.build(model, {}).edit(groups, 0)
     object.__setattr__(model, "token_budget", 8)
-    monkeypatch.setattr(ft, "MEMORY_BYTES", 1)
+    monkeypatch.setattr(tuned, "MEMORY_BYTES", 1)
     for one, other in zip(wide, spec.build(model, {}).edit(groups, 0), strict=True):
         assert one.steps == other.steps
         assert difference(one.patch, other.patch) < 1e-4
@@ -118,9 +115,7 @@ def test_a_model_in_half_precision_is_trained_in_full():
     assert after != before
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"objective": "targets"}, {"steps": 0}, {"rate": -1.0}, {"clamp": 0.0}]
-)
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"rate": -1.0}, {"clamp": 0.0}])
 def test_wrong_hyperparameters(wrong):
     with pytest.raises(ConfigError, match="ft"):
         FtSpec(**wrong)

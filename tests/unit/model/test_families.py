@@ -15,7 +15,8 @@ def test_the_row_says_what_the_model_does(model_type):
     model = tiny_model(model_type)
     family, seen = model.family, {}
     block = model.blocks[1]
-    parts = (family.attention, family.attention_out, family.mlp, *family.mlp_in, family.mlp_out)
+    parts = (family.attention, *family.attention_in, family.attention_out)
+    parts += (family.mlp, *family.mlp_in, family.mlp_out)
     for part in ("", *parts):
         block.get_submodule(part).register_forward_hook(
             lambda _, args, output, part=part: seen.__setitem__(part, (args, output))
@@ -32,6 +33,14 @@ def test_the_row_says_what_the_model_does(model_type):
         attended[0] if isinstance(attended, tuple) else attended, seen[family.attention_out][1]
     )
     assert model.attention_out(1).endswith(family.attention_out)
+    for part, inner in zip(family.attention_in, model.attention_in(1), strict=True):
+        assert seen[part][0][0].shape == (1, 7, 32)
+        assert seen[part][1].shape == (1, 7, len(model.weight(inner)))
+    attention = [n for n, _ in block.named_modules() if n.startswith(f"{family.attention}.")]
+    linear = {n for n in attention if getattr(block.get_submodule(n), "weight", None) is not None}
+    linear = {n for n in linear if block.get_submodule(n).weight.dim() == 2}
+    assert linear == {*family.attention_in, family.attention_out}
+    assert len(model.block_matrices(1)) == len(family.attention_in) + 2 + len(family.mlp_in)
     (x,), y = seen[family.mlp_out]
     name = model.mlp_out(1)
     assert model.module.get_submodule(name) is block.get_submodule(family.mlp_out)

@@ -27,7 +27,7 @@ def test_a_planned_row_is_computed_once_and_the_same_whoever_asks(monkeypatch, t
     below = Below(model, 1, tmp_path)
     below.plan([ROWS[:2], ROWS])
     first = below.hidden([ROWS[1]])[0]
-    monkeypatch.setattr("editsweep.model.upper._enter", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr("editsweep.model.upper.enter", lambda *_: pytest.fail("computed again"))
     beside = below.hidden(ROWS[:2])[1]
     assert torch.equal(beside[:3], first)
     assert not beside[3:].any()

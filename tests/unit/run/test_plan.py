@@ -155,7 +155,7 @@ def test_labels_tell_what_differs():
         (["editors=[{name: ft, steps: 2.5}]"], "editors[0].steps: "),
         (["editors=[{name: ft, steps: '2'}]"], "editors[0].steps: "),
         (["editors=[{name: ft, steps: 0}]"], "editors[0]: ft: steps"),
-        (["editors=[{name: ft, objective: x}]"], "editors[0].objective: "),
+        (["editors=[{name: ft-w, objective: x}]"], "editors[0].objective: "),
         (["models=[tiny-lama]"], "did you mean 'tiny-llama'?"),
         (["datasets=[worl]"], "did you mean 'world'?"),
         (["datasets[0].split=dev"], "dev"),
