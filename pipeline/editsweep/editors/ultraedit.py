@@ -139,7 +139,7 @@ class UltraEditSpec:
     name: ClassVar[str] = "ultraedit"
     regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch", "sequential"})
 
-    rate: float = 1e-2
+    rate: float = 1e-3
     modules: tuple[str, ...] = ()
     warm: int = 100
     source: str = ""
