@@ -26,7 +26,7 @@ from editsweep.model.solve import Metric, least_squares
 WEIGHTS: Mapping[str, float] = {
     "gpt2-xl": 20_000.0,
     "gpt-neox-20b": 20_000.0,
-    "smollm2-135m": 150.0,
+    "smollm2-135m": 1_500.0,
     "": 15_000.0,
 }
 

@@ -23,7 +23,7 @@ from editsweep.model.layers import Layers
 from editsweep.model.solve import least_squares
 
 # λ by model: published (GPT-J) or measured (docs/closed-form.md).
-WEIGHTS: Mapping[str, float] = {"gpt-j-6b": 6_000.0, "smollm2-135m": 150.0, "": 15_000.0}
+WEIGHTS: Mapping[str, float] = {"gpt-j-6b": 6_000.0, "smollm2-135m": 1_500.0, "": 15_000.0}
 
 
 @dataclass(frozen=True)
