@@ -15,11 +15,12 @@ from torch import Tensor
 
 from editsweep.core.types import EditRequest
 from editsweep.editors.ft import FtSpec
-from editsweep.editors.ft_l import Ftl, FtlSpec
 from editsweep.editors.ft_w import Ftw, FtwSpec
 from editsweep.editors.lora import Lora
+from editsweep.editors.one_matrix import OneMatrix
 from editsweep.editors.rank_one import RankOne
 from editsweep.editors.spreading import Spreading, Value
+from editsweep.editors.tuned import Descent
 from editsweep.locate.facts import FactRow, fact_rows
 from editsweep.locate.value import Search
 from editsweep.model.hooks import Addend, adding, reading
@@ -60,13 +61,13 @@ def written(weight: Tensor, delta: Tensor) -> Iterator[None]:
 def ft(model: LanguageModel, spec: FtSpec, layer: int, request: EditRequest) -> Tensor:
     """The change [d_out, d_in] that fine-tuning gives; the weight is as before afterwards."""
     name = model.mlp_out(layer)
-    return dense(model, (name,), spec, request)[name]
+    return dense(model, (name,), spec.descent, request)[name]
 
 
-def ft_l(edit: Ftl, request: EditRequest) -> dict[str, Tensor]:
+def ft_l(edit: OneMatrix, request: EditRequest) -> dict[str, Tensor]:
     """The change [d_out, d_in] that FT-L gives, by matrix."""
     names = (edit.model.mlp_out(edit.layer),)
-    return dense(edit.model, names, edit.spec, request, prompt_last=True, clamp=edit.clamp)
+    return dense(edit.model, names, edit.descent, request, prompt_last=True, clamp=edit.clamp)
 
 
 def ft_w(edit: Ftw, request: EditRequest) -> dict[str, Tensor]:
@@ -79,7 +80,7 @@ def ft_w(edit: Ftw, request: EditRequest) -> dict[str, Tensor]:
 def dense(
     model: LanguageModel,
     names: tuple[str, ...],
-    spec: FtSpec | FtlSpec | FtwSpec,
+    spec: FtwSpec | Descent,
     request: EditRequest,
     prompt_last: bool = False,
     clamp: float | None = None,
@@ -94,7 +95,7 @@ def dense(
     adam = torch.optim.Adam(weights.values(), lr=spec.rate, weight_decay=decay)
     for _ in range(spec.steps):
         loss = _nll(model, ids, start, prompt_last)
-        if loss < spec.stop:
+        if spec.stop is not None and loss < spec.stop:
             break
         adam.zero_grad()
         loss.backward()

@@ -7,23 +7,20 @@ steps of a sequence. In coordinates of P's basis the system is symmetric, so it 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from editsweep.editors.base import Asset, Editor, State
-from editsweep.editors.located import LocatedSpec
-from editsweep.editors.spreading import Spreading
+from editsweep.editors.spreading import Spreading, SpreadSpec
 from editsweep.errors import ConfigError
-from editsweep.locate.site import BlockOut
 from editsweep.model.language_model import LanguageModel
-from editsweep.model.layers import Layers
 from editsweep.model.solve import Metric, least_squares, null_space
 
 
 @dataclass(frozen=True)
-class AlphaEditSpec(LocatedSpec):
+class AlphaEditSpec(SpreadSpec):
     """`threshold` is the mean square below which a direction of C counts as unused.
 
     It is absolute, as published, or `relative` to C's mean over all directions, which depends less
@@ -31,12 +28,9 @@ class AlphaEditSpec(LocatedSpec):
     """
 
     name: ClassVar[str] = "alphaedit"
-    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch", "sequential"})
 
-    contexts: int = 5
     penalty: float = 0.5
     clamp: float = 0.75
-    layers: tuple[int, ...] | Literal["auto"] | None = None
     threshold: float = 2e-2
     relative: bool = False
     l2: float = 10.0
@@ -51,11 +45,6 @@ class AlphaEditSpec(LocatedSpec):
                 "alphaedit: the identity has no null space; name a text for `moment`, "
                 "e.g. world:train"
             )
-
-    @property
-    def place(self) -> Layers:
-        """Five blocks, unless they are named."""
-        return Layers(self.layers, 5)
 
     def build(self, model: LanguageModel, assets: Mapping[str, Asset]) -> Editor:
         """The editor for `model`.
@@ -74,18 +63,7 @@ class AlphaEditSpec(LocatedSpec):
             cost = Metric.of(seen.to(eye) + self.l2 * eye, basis)
             return least_squares(keys, cost, 1.0)
 
-        last = made.layers[-1]
-        return Spreading(
-            model,
-            made.layers,
-            made.templates,
-            self.search,
-            BlockOut(last),
-            f"{model.family.blocks}.{last}",
-            solve,
-            lambda left: 1 / left,
-            remembers=True,
-        )
+        return Spreading.over_blocks(made, self.search, solve, remembers=True)
 
     def _basis(self, layer: int, moment: Tensor) -> Tensor:
         scale = float(moment.diagonal().mean()) if self.relative else 1.0

@@ -7,29 +7,24 @@ is added to the inner matrix, which would else be near singular for keys that ar
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
 from editsweep.editors.base import Asset, Editor, State
-from editsweep.editors.located import LocatedSpec
-from editsweep.editors.spreading import Spreading
+from editsweep.editors.spreading import Spreading, SpreadSpec
 from editsweep.errors import ConfigError
-from editsweep.locate.site import BlockOut
 from editsweep.model.language_model import LanguageModel
-from editsweep.model.layers import Layers
 from editsweep.model.solve import least_squares
 
 
 @dataclass(frozen=True)
-class EmmetSpec(LocatedSpec):
-    """`weight` scales C, and so how much `slack` counts; `layers` None is ROME's one layer."""
+class EmmetSpec(SpreadSpec):
+    """`weight` scales C, and so how much `slack` counts; one layer, ROME's, unless more are named."""
 
     name: ClassVar[str] = "emmet"
-    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch", "sequential"})
+    usual: ClassVar[int] = 1
 
-    contexts: int = 5
-    layers: tuple[int, ...] | Literal["auto"] | None = None
     weight: float = 1.0
     slack: float = 0.1
 
@@ -38,11 +33,6 @@ class EmmetSpec(LocatedSpec):
         super().__post_init__()
         if self.weight <= 0 or self.slack < 0:
             raise ConfigError("emmet: weight must be positive, slack not negative")
-
-    @property
-    def place(self) -> Layers:
-        """One block, unless more are named."""
-        return Layers(self.layers)
 
     def build(self, model: LanguageModel, assets: Mapping[str, Asset]) -> Editor:
         """The editor for `model`.
@@ -57,14 +47,4 @@ class EmmetSpec(LocatedSpec):
             slack = self.slack * self.weight if len(keys) > 1 else 0.0
             return least_squares(keys, metrics[layer], slack)
 
-        last = made.layers[-1]
-        return Spreading(
-            model,
-            made.layers,
-            made.templates,
-            self.search,
-            BlockOut(last),
-            f"{model.family.blocks}.{last}",
-            solve,
-            lambda left: 1 / left,
-        )
+        return Spreading.over_blocks(made, self.search, solve)

@@ -8,50 +8,34 @@ tenth, until the divergence is small.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor
 
 from editsweep.editors.base import Asset, Editor, State
-from editsweep.editors.located import LocatedSpec
-from editsweep.editors.spreading import Spreading
-from editsweep.errors import ConfigError
+from editsweep.editors.spreading import Spreading, WeightedSpec
 from editsweep.locate.site import Halves
 from editsweep.locate.value import Search
 from editsweep.model.language_model import LanguageModel
-from editsweep.model.layers import Layers
 from editsweep.model.solve import least_squares
-
-# λ by model: published (GPT-J) or measured (docs/closed-form.md).
-WEIGHTS: Mapping[str, float] = {"gpt-j-6b": 6_000.0, "smollm2-135m": 1_500.0, "": 15_000.0}
 
 
 @dataclass(frozen=True)
-class PmetSpec(LocatedSpec):
+class PmetSpec(WeightedSpec):
     """`stop` is the divergence term at which a fact that says its target is done."""
 
     name: ClassVar[str] = "pmet"
-    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch", "sequential"})
+    weights: ClassVar[Mapping[str, float]] = {
+        "gpt-j-6b": 6_000.0,
+        "smollm2-135m": 1_500.0,
+        "": 15_000.0,
+    }
 
-    contexts: int = 5
     steps: int = 20
     stop: float = 1e-2
     penalty: float = 0.5
     clamp: float = 1.0
     relaxed: float = 0.1
-    layers: tuple[int, ...] | Literal["auto"] | None = None
-    weight: float | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot run."""
-        super().__post_init__()
-        if self.weight is not None and self.weight <= 0:
-            raise ConfigError("pmet: weight must be positive")
-
-    @property
-    def place(self) -> Layers:
-        """Five blocks, unless they are named."""
-        return Layers(self.layers, 5)
 
     @property
     def search(self) -> Search:
@@ -66,7 +50,7 @@ class PmetSpec(LocatedSpec):
         """
         made = self.located(model, assets)
         metrics = made.metrics()
-        weight = self.weight or WEIGHTS.get(model.name, WEIGHTS[""])
+        weight = self.weight_for(model)
 
         def solve(layer: int, keys: Tensor, _: State) -> Tensor:
             return least_squares(keys, metrics[layer], weight)

@@ -2,22 +2,55 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from editsweep.core.types import EditRequest
-from editsweep.editors.base import Edited
+from editsweep.editors.base import Asset, Edited, Editor
+from editsweep.editors.located import LocatedSpec
 from editsweep.errors import EditError
 from editsweep.locate.facts import FactRow, Facts, batches, fact_rows
 from editsweep.locate.site import MlpOut
 from editsweep.locate.value import Search, find_values
 from editsweep.model.language_model import LanguageModel
+from editsweep.model.layers import Layers
 from editsweep.model.patch import LowRank, Patch
 from editsweep.model.solve import Metric
 
 Key = Literal["mean", "prompt"]
+
+
+@dataclass(frozen=True)
+class RankOneSpec(LocatedSpec):
+    """One block: `layer` None is where the field edits this family, `auto` the traced one."""
+
+    regimes: ClassVar[frozenset[str]] = frozenset({"single", "sequential"})
+    scale_free: ClassVar[bool] = True
+
+    layer: int | Literal["auto"] | None = None
+
+    @property
+    def place(self) -> Layers:
+        """One block."""
+        return Layers(self.layer)
+
+    @property
+    def keys(self) -> tuple[Key, Key]:
+        """The key towards which the change turns, and the one for which it reaches the value."""
+        raise NotImplementedError
+
+    def build(self, model: LanguageModel, assets: Mapping[str, Asset]) -> Editor:
+        """The editor for `model`.
+
+        Raises:
+            ConfigError: the model has no such layer.
+        """
+        made = self.located(model, assets)
+        (layer,) = made.layers
+        metric = made.metrics()[layer]
+        return RankOne(model, layer, made.templates, self.search, metric, *self.keys)
 
 
 @dataclass(frozen=True)

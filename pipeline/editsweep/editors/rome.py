@@ -6,39 +6,19 @@ contexts (eq. 3); the value v* is optimised so that the model says the target (e
 bare prompt's key (R-ROME puts that right).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from editsweep.editors.base import Asset, Editor
-from editsweep.editors.located import LocatedSpec
-from editsweep.editors.rank_one import RankOne
-from editsweep.model.language_model import LanguageModel
-from editsweep.model.layers import Layers
+from editsweep.editors.rank_one import Key, RankOneSpec
 
 
 @dataclass(frozen=True)
-class RomeSpec(LocatedSpec):
-    """The defaults are those with which the field runs Llama-type models; `layer` None its layer."""
+class RomeSpec(RankOneSpec):
+    """The defaults are those with which the field runs Llama-type models."""
 
     name: ClassVar[str] = "rome"
-    regimes: ClassVar[frozenset[str]] = frozenset({"single", "sequential"})
-    scale_free: ClassVar[bool] = True
-
-    layer: int | Literal["auto"] | None = None
 
     @property
-    def place(self) -> Layers:
-        """One block."""
-        return Layers(self.layer)
-
-    def build(self, model: LanguageModel, assets: Mapping[str, Asset]) -> Editor:
-        """The editor for `model`.
-
-        Raises:
-            ConfigError: the model has no such layer.
-        """
-        made = self.located(model, assets)
-        (layer,) = made.layers
-        metric = made.metrics()[layer]
-        return RankOne(model, layer, made.templates, self.search, metric, "mean", "prompt")
+    def keys(self) -> tuple[Key, Key]:
+        """Towards the averaged key, exact for the bare prompt's."""
+        return "mean", "prompt"

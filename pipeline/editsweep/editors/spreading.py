@@ -3,22 +3,67 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from editsweep.core.types import EditRequest
 from editsweep.editors.base import Edited, State
-from editsweep.errors import EditError
+from editsweep.editors.located import Located, LocatedSpec
+from editsweep.errors import ConfigError, EditError
 from editsweep.locate.facts import FactRow, batches, fact_rows, subject_rows
-from editsweep.locate.site import Site
+from editsweep.locate.site import BlockOut, Site
 from editsweep.locate.spread import spread, subject_keys
 from editsweep.locate.value import Search, find_values
 from editsweep.model.language_model import LanguageModel
+from editsweep.model.layers import Layers
 from editsweep.model.patch import Patch
 
 Solve = Callable[[int, Tensor, State], Tensor]
 """(layer, keys [n, d_in], state of the sequence) to A [n, d_in]: the change is Rᵀ A."""
+
+
+@dataclass(frozen=True)
+class SpreadSpec(LocatedSpec):
+    """`layers` None are those where the field edits this family, `auto` those around the traced one.
+
+    `usual` is how many there are where they are not named.
+    """
+
+    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch", "sequential"})
+    usual: ClassVar[int] = 5
+
+    contexts: int = 5
+    layers: tuple[int, ...] | Literal["auto"] | None = None
+
+    @property
+    def place(self) -> Layers:
+        """Neighbouring blocks, unless they are named."""
+        return Layers(self.layers, self.usual)
+
+
+@dataclass(frozen=True)
+class WeightedSpec(SpreadSpec):
+    """`weight` is λ, how much C counts; None is this model's own, in `weights` by its name.
+
+    λ belongs to the scale of C and of the keys: published for the larger models, measured for the
+    small one (docs/closed-form.md).
+    """
+
+    weights: ClassVar[Mapping[str, float]]
+
+    weight: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run."""
+        super().__post_init__()
+        if self.weight is not None and self.weight <= 0:
+            raise ConfigError(f"{self.name}: weight must be positive")
+
+    def weight_for(self, model: LanguageModel) -> float:
+        """λ for `model`."""
+        return self.weight or self.weights.get(model.name, self.weights[""])
 
 
 @dataclass(frozen=True)
@@ -47,6 +92,24 @@ class Spreading:
     solve: Solve
     share: Callable[[int], float]
     remembers: bool = False
+
+    @classmethod
+    def over_blocks(
+        cls, made: Located, search: Search, solve: Solve, remembers: bool = False
+    ) -> "Spreading":
+        """Values in the residual stream of the last layer, what is missing shared out evenly."""
+        last = made.layers[-1]
+        return cls(
+            made.model,
+            made.layers,
+            made.templates,
+            search,
+            BlockOut(last),
+            f"{made.model.family.blocks}.{last}",
+            solve,
+            lambda left: 1 / left,
+            remembers,
+        )
 
     def edit(self, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Edited]:
         """One patch a group; `seed` is not used, contexts are drawn once."""
