@@ -76,16 +76,23 @@ def _in_context(template: str, request: EditRequest) -> tuple[str, int]:
     return template.replace("{}", request.question), end
 
 
+# With so few rows a pass spends its time on reading weights, and one is better than two; with more,
+# the bare subjects are better off by themselves, because beside the others they are padded.
+FEW_ROWS = 24
+
+
 @dataclass(frozen=True)
 class Facts:
     """E facts: `told` has `per_fact` rows a fact, one a template, `alone` its bare subject.
 
-    Column 0 of both is the subject's last token. Target `token[i]` is predicted in row `row[i]` of
-    `told` at column `at[i]`; `share[i]` is one over the number of targets in that row.
+    Where `alone` is None the bare subjects are the last E rows of `told`. Column 0 is the subject's
+    last token. Target `token[i]` is predicted in row `row[i]` of `told` at column `at[i]`; `share[i]`
+    is one over the number of targets in that row.
     """
 
     told: Tail
-    alone: Tail
+    alone: Tail | None
+    count: int
     per_fact: int
     at: Tensor
     token: Tensor
@@ -104,9 +111,15 @@ class Facts:
         at, token, row, share = (
             torch.tensor(column, device=model.device) for column in zip(*spots, strict=True)
         )
-        told = Tail.of(model, [r.row for r in rows], layer)
-        alone = Tail.of(model, [fact[-1].row for fact in facts], layer)
-        return cls(told, alone, len(facts[0]) - 1, at, token, row, share)
+        told, bare = [r.row for r in rows], [fact[-1].row for fact in facts]
+        few = len(told) <= FEW_ROWS
+        return cls(
+            Tail.of(model, [*told, *bare] if few else told, layer),
+            None if few else Tail.of(model, bare, layer),
+            len(facts),
+            len(facts[0]) - 1,
+            *(at, token, row, share),
+        )
 
     def select(self, facts: Tensor) -> "Facts":
         """Some of the facts, in that order."""
@@ -116,11 +129,15 @@ class Facts:
         new[rows] = torch.arange(len(rows), device=facts.device)
         keep = new[self.row] >= 0
         spots = (self.at[keep], self.token[keep], new[self.row[keep]], self.share[keep])
-        return Facts(self.told.select(rows), self.alone.select(facts), self.per_fact, *spots)
+        if self.alone is None:
+            rows = torch.cat([rows, self.count * self.per_fact + facts])
+        alone = None if self.alone is None else self.alone.select(facts)
+        return Facts(self.told.select(rows), alone, len(facts), self.per_fact, *spots)
 
     def at_subject(self, tensor: Tensor) -> Tensor:
         """[rows, columns, d] of `told` at the subject's last token, by fact [facts, per_fact, d]."""
-        return tensor[:, 0].reshape(-1, self.per_fact, tensor.shape[-1])
+        rows = tensor[: self.count * self.per_fact, 0]
+        return rows.reshape(self.count, self.per_fact, tensor.shape[-1])
 
 
 def batches(

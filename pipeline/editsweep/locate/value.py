@@ -46,11 +46,18 @@ class Values:
 
 @dataclass(frozen=True)
 class _Pass:
-    """What one pass says of each fact [facts], in nats; `said`: every target is the first choice."""
+    """What one pass says of each fact [facts], in nats; `said`: every target is the first choice.
+
+    `after` has the log-probabilities after the bare subject [facts, vocabulary].
+    """
 
     nll: Tensor
-    divergence: Tensor
     said: Tensor
+    after: Tensor
+
+    def divergence(self, before: Tensor) -> Tensor:
+        """KL(p_δ ‖ p₀) [facts], in nats."""
+        return (self.after.exp() * (self.after - before)).sum(1)
 
 
 @dataclass
@@ -82,12 +89,10 @@ def find_values(facts: Facts, site: Site, search: Search) -> Values:
     """δ of every fact, all in one batch; a finished fact leaves it."""
     start = site.start(facts)
     delta = torch.zeros_like(start)
-    with torch.no_grad():
-        before = _after_subject(facts, site, delta)
     batch = _Batch(
         facts=facts,
         site=site,
-        before=before,
+        before=torch.empty(0),
         size=start.norm(dim=2, keepdim=True),
         weight=torch.ones(len(start), device=start.device),
         adam=RowAdam.of(delta, search.rate),
@@ -97,11 +102,13 @@ def find_values(facts: Facts, site: Site, search: Search) -> Values:
     for step in range(1, search.steps + 1):
         delta.requires_grad_()
         seen = _look(batch, delta)
+        if step == 1:  # δ is still zero
+            batch.before = seen.after.detach()
         loss = _loss(seen, batch, delta, search)
         for fact, value in zip(batch.live.tolist(), loss.tolist(), strict=True):
             losses[fact].append(value)
         found[batch.live] = delta.detach()
-        going = _going(seen, loss.detach(), search)
+        going = _going(seen, batch.before, loss.detach(), search)
         if step == search.steps or not bool(going.any()):
             break
         (gradient,) = torch.autograd.grad(loss.sum(), delta)
@@ -117,37 +124,41 @@ def find_values(facts: Facts, site: Site, search: Search) -> Values:
 
 
 def _look(batch: _Batch, delta: Tensor) -> _Pass:
-    facts = batch.facts
-    rows = delta.repeat_interleave(facts.per_fact, 0)
-    hidden = batch.site.final(facts.told, rows)
-    logp = log_softmax(facts.told.model, hidden[facts.row, facts.at])
+    facts, model = batch.facts, batch.facts.told.model
+    told, alone = _hidden(facts, batch.site, delta)
+    logp = log_softmax(model, told[facts.row, facts.at])
     token_nll = -logp.gather(1, facts.token[:, None])[:, 0] * facts.share
-    by_row = token_nll.new_zeros(len(hidden)).index_add(0, facts.row, token_nll)
+    by_row = token_nll.new_zeros(len(told)).index_add(0, facts.row, token_nll)
     missed = (logp.detach().argmax(1) != facts.token).to(logp.dtype)
-    misses = missed.new_zeros(len(hidden)).index_add(0, facts.row, missed)
-    after = _after_subject(facts, batch.site, delta)
+    misses = missed.new_zeros(len(told)).index_add(0, facts.row, missed)
     return _Pass(
         nll=by_row.reshape(-1, facts.per_fact).mean(1),
-        divergence=(after.exp() * (after - batch.before)).sum(1),
         said=misses.reshape(-1, facts.per_fact).sum(1) == 0,
+        after=log_softmax(model, alone),
     )
 
 
-def _after_subject(facts: Facts, site: Site, delta: Tensor) -> Tensor:
-    """Log-probabilities after the bare subject [facts, vocabulary]."""
-    return log_softmax(facts.alone.model, site.final(facts.alone, delta)[:, 0])
+def _hidden(facts: Facts, site: Site, delta: Tensor) -> tuple[Tensor, Tensor]:
+    """Final hidden states of the rows [rows, columns, d], and after the bare subject [facts, d]."""
+    rows = delta.repeat_interleave(facts.per_fact, 0)
+    if facts.alone is not None:
+        return site.final(facts.told, rows), site.final(facts.alone, delta)[:, 0]
+    both = site.final(facts.told, torch.cat([rows, delta]))
+    return both[: len(rows)], both[len(rows) :, 0]
 
 
 def _loss(seen: _Pass, batch: _Batch, delta: Tensor, search: Search) -> Tensor:
     penalty = (torch.linalg.vector_norm(delta, dim=2) / batch.size[..., 0] ** 2).sum(1)
     loss: Tensor = (
-        batch.weight * seen.nll + search.divergence * seen.divergence + search.penalty * penalty
+        batch.weight * seen.nll
+        + search.divergence * seen.divergence(batch.before)
+        + search.penalty * penalty
     )
     return loss
 
 
-def _going(seen: _Pass, loss: Tensor, search: Search) -> Tensor:
+def _going(seen: _Pass, before: Tensor, loss: Tensor, search: Search) -> Tensor:
     """Which facts are not done."""
     if search.relaxed is None:
         return loss >= search.stop
-    return ~(seen.said & (search.divergence * seen.divergence.detach() <= search.stop))
+    return ~(seen.said & (search.divergence * seen.divergence(before).detach() <= search.stop))
