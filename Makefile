@@ -58,9 +58,10 @@ fmt: setup  ## Format the code and mend what can be mended
 
 ci: check smoke test  ## All of the above, as CI does
 
-bench: setup  ## Measure edits per second against the plain loop (20 minutes)
+bench: setup  ## Measure edits per second against the plain loop (half an hour)
 	$(BIN)/python -m editsweep.bench
 	$(BIN)/python -m editsweep.bench.training
+	$(BIN)/python -m editsweep.bench.tracing
 
 clean:  ## Remove .venv and caches; results in runs/ stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -126,7 +126,9 @@ def find_values(facts: Facts, site: Site, search: Search) -> Values:
 def _look(batch: _Batch, delta: Tensor) -> _Pass:
     facts, model = batch.facts, batch.facts.told.model
     told, alone = _hidden(facts, batch.site, delta)
-    logp = log_softmax(model, told[facts.row, facts.at])
+    # One projection to the vocabulary for both: it is the largest matrix of a small model.
+    both = log_softmax(model, torch.cat([told[facts.row, facts.at], alone]))
+    logp, after = both[: len(facts.row)], both[len(facts.row) :]
     token_nll = -logp.gather(1, facts.token[:, None])[:, 0] * facts.share
     by_row = token_nll.new_zeros(len(told)).index_add(0, facts.row, token_nll)
     missed = (logp.detach().argmax(1) != facts.token).to(logp.dtype)
@@ -134,7 +136,7 @@ def _look(batch: _Batch, delta: Tensor) -> _Pass:
     return _Pass(
         nll=by_row.reshape(-1, facts.per_fact).mean(1),
         said=misses.reshape(-1, facts.per_fact).sum(1) == 0,
-        after=log_softmax(model, alone),
+        after=after,
     )
 
 
