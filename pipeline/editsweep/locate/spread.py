@@ -47,10 +47,9 @@ def spread(
     stop = layers[-1] + 1
     for done, layer in enumerate(layers):
         keys = subject_keys(model, jobs, patches, layer)
-        bare = [[edit[:1] for edit in job] for job in jobs]
-        now = _by_job(bare, _read(model, bare, patches, reached, stop, inputs=False))
+        now = _read(model, jobs, patches, reached, stop, _bare)
         for index, (key, was, value) in enumerate(zip(keys, now, values, strict=True)):
-            missing = (value - was[:, 0]) * share(len(layers) - done)
+            missing = (value - was) * share(len(layers) - done)
             change = low_rank(solve(layer, key).float(), missing.float())
             patches[index] = Patch({**patches[index].adds, model.mlp_out(layer): change})
     return patches
@@ -64,21 +63,19 @@ def subject_keys(
     The bare prompt's key counts as much as the mean of the other contexts' (arXiv 2210.07229,
     eq. 19, as in the published code).
     """
-    seen = _by_job(jobs, _read(model, jobs, patches, model.mlp_out(layer), layer + 1, inputs=True))
-    return [_mean_key(keys) for keys in seen]
+    return _read(model, jobs, patches, model.mlp_out(layer), layer + 1, _types, inputs=True)
 
 
-def _mean_key(keys: Tensor) -> Tensor:
-    """[n, contexts, d] to [n, d]."""
-    if keys.shape[1] == 1:
-        return keys[:, 0]
-    return (keys[:, 0] + keys[:, 1:].mean(1)) / 2
+def _bare(_: int) -> list[float]:
+    """The weight of each context: only the bare prompt counts."""
+    return [1.0]
 
 
-def _by_job(jobs: Sequence[Sequence[Rows]], flat: Tensor) -> list[Tensor]:
-    """[all rows, d] as [n, contexts, d] for each job."""
-    parts = flat.split([sum(len(edit) for edit in job) for job in jobs])
-    return [p.reshape(len(job), -1, p.shape[1]) for job, p in zip(jobs, parts, strict=True)]
+def _types(contexts: int) -> list[float]:
+    """The weight of each context: the bare prompt's is that of all others together."""
+    if contexts == 1:
+        return [1.0]
+    return [0.5] + [0.5 / (contexts - 1)] * (contexts - 1)
 
 
 @torch.no_grad()
@@ -88,28 +85,42 @@ def _read(
     patches: Sequence[Patch],
     module: str,
     stop: int,
-    inputs: bool,
-) -> Tensor:
-    """What enters or leaves `module` at the last token of every row [rows, d], in float32."""
-    rows = [(row, index) for index, job in enumerate(jobs) for edit in job for row in edit]
-    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i][0]), i))
-    found: dict[int, Tensor] = {}
-    while order:
-        room = max(1, model.token_budget // len(rows[order[0]][0]))
-        chunk, order = order[:room], order[room:]
-        made = TokenRows.of(model, [rows[i][0] for i in chunk])
+    weigh: Callable[[int], list[float]],
+    inputs: bool = False,
+) -> list[Tensor]:
+    """What enters or leaves `module` at the rows' last tokens, weighed over contexts, by job [n, d].
+
+    Each pass is added to the sums at once, so that thousands of edits hold one vector each.
+    """
+    edits = [(edit, index) for index, job in enumerate(jobs) for edit in job]
+    rows = [
+        (row, index, place, weight)
+        for place, (edit, index) in enumerate(edits)
+        for row, weight in zip(edit, weigh(len(edit)), strict=False)
+    ]
+    rows.sort(key=lambda row: (-len(row[0]), row[2]))
+    total: Tensor | None = None
+    while rows:
+        room = max(1, model.token_budget // len(rows[0][0]))
+        chunk, rows = rows[:room], rows[room:]
+        made = TokenRows.of(model, [row for row, *_ in chunk])
         seen: list[Tensor] = []
 
         def see(x: Tensor, y: Any, seen: list[Tensor] = seen) -> None:
             seen.append(x if inputs else y[0] if isinstance(y, tuple) else y)
 
         with (
-            applied(model, [patches[rows[i][1]] for i in chunk]),
+            applied(model, [patches[index] for _, index, _, _ in chunk]),
             reading(model, module, see),
             only_blocks(model, stop=stop),
         ):
             final_hidden(model, made.ids, made.positions, made.sees)
         last = made.real.sum(1) - 1
         ends = seen[0][torch.arange(len(chunk), device=last.device), last].float()
-        found |= dict(zip(chunk, ends, strict=True))
-    return torch.stack([found[i] for i in range(len(rows))])
+        if total is None:
+            total = ends.new_zeros(len(edits), ends.shape[1])
+        places, weights = zip(*((place, weight) for _, _, place, weight in chunk), strict=True)
+        share = ends.new_tensor(weights)[:, None]
+        total.index_add_(0, torch.tensor(places, device=ends.device), ends * share)
+    assert total is not None
+    return list(total.split([len(job) for job in jobs]))
