@@ -26,6 +26,7 @@ for command in (
     train.train,
     results.status,
     results.report,
+    results.compare,
     results.record,
     edit.edit,
     export.export,

@@ -40,6 +40,46 @@ def report(folder: Folder, json: Json = False) -> None:
     console.print(f"{board}\n{page}", markup=False)
 
 
+def compare(
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="FOLDER:LABEL of a cell, e.g. runs/demo:rome.")
+    ],
+    second: Annotated[
+        str, typer.Argument(metavar="B", help="Another; a bare LABEL is of the same folder.")
+    ],
+    difference: Annotated[
+        float, typer.Option(help="Say how many edits a difference of this size would need.")
+    ] = 0.05,
+    every: Annotated[bool, typer.Option("--all", help="Every metric, not the headline.")] = False,
+    json: Json = False,
+) -> None:
+    """Compare two cells on the edits that both have: difference, 95 % interval, p."""
+    from editsweep.run import publish
+
+    rows = publish.compared(first, second, difference, headline=not every).to_dicts()
+    if json:
+        as_json(rows)
+        return
+    as_table(
+        ("axis", "metric", "n", "A", "B", "A − B", "95 %", "p", "p (Holm)", "test", "needed"),
+        [_compared(row) for row in rows],
+        title=f"A {first}, B {second}; needed: edits to see a difference of {difference:g}",
+    )
+
+
+def _compared(row: dict[str, Any]) -> tuple[Any, ...]:
+    span = "–" if row["ci_low"] is None else f"{row['ci_low']:+.3f} – {row['ci_high']:+.3f}"
+    needed = "–" if row["needed"] is None else row["needed"]
+    means = f"{row['a']:.3f}", f"{row['b']:.3f}", f"{row['difference']:+.3f}"
+    name = (
+        row["metric"]
+        if row["metric"] == row["protocol"]
+        else f"{row['metric']} ({row['protocol']})"
+    )
+    ps = f"{row['p']:.2g}", f"{row['p_holm']:.2g}"
+    return (row["axis"], name, row["n"], *means, span, *ps, row["test"], needed)
+
+
 def record(
     folder: Folder,
     tracking_uri: TrackingUri = None,

@@ -31,6 +31,9 @@ NUMBERS: Mapping[str, type[pl.DataType]] = {
 }
 _INTERVAL = ("ci_low", "ci_high", "interval")
 _PHASES = {"pre": 0, "post": 1, "retained": 2}
+AXIS_ORDER = pl.col("axis").replace_strict(
+    {axis: i for i, axis in enumerate(AXES)}, default=len(AXES), return_dtype=pl.Int32
+)
 # A bootstrap draws at most this many values at once: bounds memory, not the result.
 _DRAW = 2_000_000
 
@@ -113,10 +116,27 @@ def interval(
     if np.isin(values, (0.0, 1.0)).all():
         low, high = proportion_confint(values.sum(), len(values), 1 - LEVEL, "wilson")
         return Interval(float(low), float(high), "wilson")
+    drawn = resampled(values, clusters, key)
+    if drawn is None:
+        return Interval(None, None, None)
+    low, high = drawn.confidence_interval
+    return Interval(float(low), float(high), "bootstrap")
+
+
+def resampled(
+    values: NDArray[np.float64], clusters: NDArray[np.int64], key: Sequence[object]
+) -> Any:
+    """The mean of `values` bootstrapped over clusters, as scipy gives it; None for one cluster.
+
+    Args:
+        values: one an edit; not empty.
+        clusters: which subject each edit belongs to, 0 .. k-1.
+        key: what the values are; seeds the draws.
+    """
     counts = np.bincount(clusters)
     if len(counts) < 2:
-        return Interval(None, None, None)
-    result = bootstrap(
+        return None
+    return bootstrap(
         (np.bincount(clusters, weights=values), counts.astype(np.float64)),
         _ratio,
         paired=True,
@@ -127,8 +147,6 @@ def interval(
         method="percentile",
         rng=np.random.default_rng(int(content_id(list(key)), 16)),
     )
-    low, high = result.confidence_interval
-    return Interval(float(low), float(high), "bootstrap")
 
 
 def _ratio(
@@ -159,7 +177,7 @@ def _aggregate(
     return (
         rows.with_columns(pl.col("n", "asked", "failed", "recorded").fill_null(0))
         .with_columns(missing=missing)
-        .sort("order", _axis_order(), *key[:-1], pl.col("phase").replace_strict(_PHASES))
+        .sort("order", AXIS_ORDER, *key[:-1], pl.col("phase").replace_strict(_PHASES))
         .select(*CELL, *key, *NUMBERS, "asked", "failed", "missing")
     )
 
@@ -273,11 +291,6 @@ def _expected(cells: pl.DataFrame, numbers: pl.DataFrame, key: Sequence[str]) ->
         cells.join(of_regime, on=own, nulls_equal=True),
     ]
     return pl.concat([part.select(names) for part in parts])
-
-
-def _axis_order() -> pl.Expr:
-    rank = {axis: i for i, axis in enumerate(AXES)}
-    return pl.col("axis").replace_strict(rank, default=len(rank), return_dtype=pl.Int32)
 
 
 def _ordered(frame: pl.DataFrame, names: Sequence[str]) -> pl.DataFrame:

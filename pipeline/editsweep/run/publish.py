@@ -5,8 +5,10 @@ from pathlib import Path
 
 import polars as pl
 
+from editsweep.errors import ConfigError
 from editsweep.report.aggregate import leaderboard
 from editsweep.report.chains import curves
+from editsweep.report.compare import Side, compare
 from editsweep.report.write import read_plan, write_report
 from editsweep.store import tracking
 from editsweep.store.store import SweepStore
@@ -20,9 +22,7 @@ def board_of(folder: Path) -> pl.DataFrame:
     Raises:
         StoreError: it is not the folder of a sweep, or a part cannot be read.
     """
-    tables = SweepStore(folder).tables(kinds=("edits", "measurements"))
-    edits, measurements = (pl.DataFrame(tables[kind]) for kind in ("edits", "measurements"))
-    return leaderboard(read_plan(folder), edits, measurements)
+    return leaderboard(read_plan(folder), *_frames(folder))
 
 
 def curves_of(folder: Path) -> pl.DataFrame:
@@ -31,9 +31,37 @@ def curves_of(folder: Path) -> pl.DataFrame:
     Raises:
         StoreError: it is not the folder of a sweep, or a part cannot be read.
     """
+    return curves(read_plan(folder), *_frames(folder))
+
+
+def compared(a: str, b: str, difference: float, headline: bool = True) -> pl.DataFrame:
+    """Two cells, each `FOLDER:LABEL`; a bare label is of the first one's folder.
+
+    Raises:
+        ConfigError: a cell is not named so or is not there, or the two share no edit.
+        StoreError: a folder is not a sweep's, or a part cannot be read.
+    """
+    folder, label = _cell(a)
+    if folder is None:
+        raise ConfigError(f"{a!r}: write FOLDER:LABEL, e.g. runs/demo:rome")
+    other, second = _cell(b)
+    sides = _side(folder, label), _side(other or folder, second)
+    return compare(*sides, difference, headline)
+
+
+def _cell(text: str) -> tuple[Path | None, str]:
+    """Folder and label; a label may have colons of its own, as `memit · batch:8`."""
+    folder, colon, label = text.partition(":")
+    return (Path(folder), label) if colon and Path(folder).is_dir() else (None, text)
+
+
+def _side(folder: Path, label: str) -> Side:
+    return Side(label, read_plan(folder), *_frames(folder))
+
+
+def _frames(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     tables = SweepStore(folder).tables(kinds=("edits", "measurements"))
-    edits, measurements = (pl.DataFrame(tables[kind]) for kind in ("edits", "measurements"))
-    return curves(read_plan(folder), edits, measurements)
+    return pl.DataFrame(tables["edits"]), pl.DataFrame(tables["measurements"])
 
 
 def report(folder: Path) -> tuple[Path, Path]:

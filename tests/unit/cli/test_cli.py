@@ -70,6 +70,7 @@ def test_version_and_help(editsweep):
         "run",
         "status",
         "report",
+        "compare",
         "record",
         "edit",
         "export",
@@ -131,6 +132,7 @@ def test_record(editsweep, done):
         (("trace", "{a} is", "--kinds", "mlp,atention"), 2, "did you mean 'attention'?"),
         (("trace", "--data", "known-1000"), 2, "known-1000@FILE"),
         (("datasets", "show", "worl"), 2, "did you mean 'world'?"),
+        (("compare", "ft", "none"), 2, "write FOLDER:LABEL"),
         (("export", "gone", "--as", "lora", "--out", "x"), 2, "gone is not there"),
         (("export", EDITS, "--as", "lora", "--out", "x"), 1, "cannot be read as a patch file"),
         (("export", EDITS, "--as", "lora", "--out", "x", "--group", 1), 2, "--group belongs to"),
@@ -249,6 +251,13 @@ def test_a_failed_edit_saves_nothing(editsweep, tmp_path):
     said = editsweep(*args, "--set", "moment=identity", code=1)
     assert "no_subject" in said
     assert not path.exists()
+
+
+def test_two_cells_are_compared(editsweep, done):
+    rows = json.loads(editsweep("compare", f"{done}:ft", "none", "--all", "--json"))
+    assert {row["axis"] for row in rows} >= {"reliability", "locality"}
+    assert all(row["n"] > 0 and 0 < row["p"] <= row["p_holm"] <= 1 for row in rows)
+    assert "A − B" in editsweep("compare", f"{done}:ft", f"{done}:none")
 
 
 def test_a_cell_of_a_sweep_is_exported(editsweep, done, tmp_path):

@@ -1,0 +1,141 @@
+"""Two cells on the same edits: difference, interval, p, and how many edits would tell them apart.
+
+Rates are tested by McNemar's exact test on the edits in which the two differ, other means by the
+paired bootstrap over subjects; p is corrected over the table after Holm.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+
+from editsweep.core.names import unknown
+from editsweep.errors import ConfigError
+from editsweep.report.aggregate import AXIS_ORDER, LEVEL, per_edit, resampled
+from editsweep.report.columns import HEADLINE
+
+POWER = 0.8
+_KEY = ("axis", "metric", "protocol", "phase")
+_SCHEMA = {
+    **dict.fromkeys(("axis", "metric", "protocol"), pl.String),
+    "n": pl.Int64,
+    **dict.fromkeys(("a", "b", "difference", "ci_low", "ci_high", "p"), pl.Float64),
+    "test": pl.String,
+    "needed": pl.Int64,
+    "p_holm": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One cell of a sweep: its label, and the sweep's plan and tables `edits` and `measurements`."""
+
+    label: str
+    plan: Mapping[str, Any]
+    edits: pl.DataFrame
+    measurements: pl.DataFrame
+
+    def values(self) -> pl.DataFrame:
+        """A row for each axis, metric, protocol and edit: `value` after the edit, `cluster`.
+
+        Raises:
+            ConfigError: the sweep has no such cell; the message has the nearest.
+        """
+        ids = {cell["label"]: cell["cell_id"] for cell in self.plan["cells"]}
+        if self.label not in ids:
+            raise unknown("cell", self.label, ids)
+        own = pl.col("cell_id") == ids[self.label]
+        asked = self.measurements.filter(own, pl.col("phase") == "post")
+        return per_edit(asked, self.edits.filter(own), _KEY).drop("cell_id")
+
+
+def compare(a: Side, b: Side, difference: float = 0.05, headline: bool = True) -> pl.DataFrame:
+    """A row a metric, over the edits for which both cells have a value.
+
+    Args:
+        a: one cell.
+        b: another, of the same or of another sweep.
+        difference: which difference of means `needed` is about.
+        headline: only the metrics of the leaderboard's headline.
+
+    Returns:
+        `axis metric protocol n a b difference ci_low ci_high p test needed p_holm`. `difference` is
+        a − b with its 95 % interval (paired bootstrap over subjects); `test` is `mcnemar` or
+        `bootstrap`; `needed` is the number of edits with which a difference of that size would be
+        seen in four of five samples, null where the two never differ.
+
+    Raises:
+        ConfigError: there is no such cell, or the two have no edit in common.
+    """
+    pairs = a.values().join(b.values(), on=[*_KEY, "edit_id"], suffix="_b")
+    pairs = pairs.drop_nulls(["value", "value_b"]).sort(*_KEY, "edit_id")
+    if headline:
+        shown = [(column.axis, column.metric) for column in HEADLINE]
+        pairs = pairs.filter(
+            pl.any_horizontal(
+                (pl.col("axis") == axis) & (pl.col("metric") == metric) for axis, metric in shown
+            )
+        )
+    if pairs.is_empty():
+        raise ConfigError(
+            f"{a.label!r} and {b.label!r} have no measured edit in common: compare cells of the "
+            "same dataset"
+        )
+    rows = [
+        _row(key, group, difference)
+        for key, group in pairs.group_by("axis", "metric", "protocol", maintain_order=True)
+    ]
+    holm = multipletests([row["p"] for row in rows], method="holm")[1]
+    made = [{**row, "p_holm": float(p)} for row, p in zip(rows, holm, strict=True)]
+    return pl.DataFrame(made, schema=_SCHEMA).sort(AXIS_ORDER, "metric", "protocol")
+
+
+def _row(key: Sequence[object], pairs: pl.DataFrame, difference: float) -> dict[str, Any]:
+    first, second = pairs["value"].to_numpy(), pairs["value_b"].to_numpy()
+    apart = first - second
+    clusters = pairs["cluster"].rank("dense").to_numpy().astype(np.int64) - 1
+    drawn = resampled(apart, clusters, ["compare", *key])
+    low, high = (None, None) if drawn is None else map(float, drawn.confidence_interval)
+    is_rate = bool(np.isin(np.concatenate([first, second]), (0.0, 1.0)).all())
+    if is_rate:
+        p = _mcnemar(first, second)
+    else:
+        p = 1.0 if drawn is None else _two_sided(drawn.bootstrap_distribution)
+    return {
+        **dict(zip(("axis", "metric", "protocol"), key, strict=True)),
+        "n": len(apart),
+        "a": float(first.mean()),
+        "b": float(second.mean()),
+        "difference": float(apart.mean()),
+        "ci_low": low,
+        "ci_high": high,
+        "p": p,
+        "test": "mcnemar" if is_rate else "bootstrap",
+        "needed": _needed(apart, difference),
+    }
+
+
+def _mcnemar(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    table = [[np.sum((first == i) & (second == j)) for j in (1, 0)] for i in (1, 0)]
+    return float(mcnemar(table, exact=True).pvalue)
+
+
+def _two_sided(drawn: NDArray[np.float64]) -> float:
+    """Twice the share of draws on the rarer side of no difference, never quite zero."""
+    side = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    return min(1.0, 2 * (side + 1) / (len(drawn) + 1))
+
+
+def _needed(apart: NDArray[np.float64], difference: float) -> int | None:
+    spread = float(apart.std(ddof=1)) if len(apart) > 1 else 0.0
+    if spread == 0:
+        return None
+    size = abs(difference) / spread
+    found = TTestPower().solve_power(effect_size=size, alpha=1 - LEVEL, power=POWER)
+    return int(np.ceil(np.max(found)))
