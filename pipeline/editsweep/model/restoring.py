@@ -125,6 +125,8 @@ class Runs:
         entrance = model.blocks[first] if first < model.depth else norm
         ids, cached = self.ids[grid.fact[:, None], grid.place], self._cache(first, grid)
         with (
+            # Of the last block only what is read out must be right.
+            only_at(model, part(model, "mlp", model.depth - 1), grid.site_row, grid.site_last),
             restoring(model, values, grid.site_row, grid.site_column),
             only_blocks(model, first),
             entering(entrance, hidden),
@@ -242,6 +244,32 @@ def restoring(
         model.module.get_submodule(name).register_forward_hook(hook(value))
         for name, value in values.items()
     ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def only_at(model: LanguageModel, name: str, row: Tensor, column: Tensor) -> Iterator[None]:
+    """Within the block, the MLP `name` is computed at (row, column) [places] alone, and else 0.
+
+    An MLP sees one token at a time, so it is the same there.
+    """
+    module = model.module.get_submodule(name)
+    shape: list[torch.Size] = []
+
+    def gather(_module: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        shape.append(args[0].shape)
+        return (args[0][row, column][None], *args[1:])
+
+    def scatter(_module: Any, _args: Any, output: Tensor) -> Tensor:
+        whole = output.new_zeros(*shape.pop()[:2], output.shape[-1])
+        whole[row, column] = output[0]
+        return whole
+
+    handles = [module.register_forward_pre_hook(gather), module.register_forward_hook(scatter)]
     try:
         yield
     finally:
