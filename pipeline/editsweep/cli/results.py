@@ -48,7 +48,8 @@ def compare(
         str, typer.Argument(metavar="B", help="Another; a bare LABEL is of the same folder.")
     ],
     difference: Annotated[
-        float, typer.Option(help="Say how many edits a difference of this size would need.")
+        float,
+        typer.Option(min=1e-4, help="Say how many edits a difference of this size would need."),
     ] = 0.05,
     every: Annotated[bool, typer.Option("--all", help="Every metric, not the headline.")] = False,
     json: Json = False,

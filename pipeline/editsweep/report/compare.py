@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
+from statsmodels.stats.power import normal_sample_size_one_tail
 
 from editsweep.core.names import unknown
 from editsweep.errors import ConfigError
@@ -136,6 +136,5 @@ def _needed(apart: NDArray[np.float64], difference: float) -> int | None:
     spread = float(apart.std(ddof=1)) if len(apart) > 1 else 0.0
     if spread == 0:
         return None
-    size = abs(difference) / spread
-    found = TTestPower().solve_power(effect_size=size, alpha=1 - LEVEL, power=POWER)
-    return int(np.ceil(np.max(found)))
+    found = normal_sample_size_one_tail(difference, POWER, (1 - LEVEL) / 2, std_null=spread)
+    return max(2, int(np.ceil(found)))
