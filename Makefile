@@ -58,7 +58,7 @@ fmt: setup  ## Format the code and mend what can be mended
 
 ci: check smoke test  ## All of the above, as CI does
 
-bench: setup  ## Measure edits per second against the plain loop (half an hour)
+bench: setup  ## Measure edits per second against the plain loop (takes long)
 	$(BIN)/python -m editsweep.bench
 	$(BIN)/python -m editsweep.bench.training
 	$(BIN)/python -m editsweep.bench.tracing
