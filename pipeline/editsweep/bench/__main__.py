@@ -229,7 +229,7 @@ def engine(
         rows = tables["edits"].to_pydict()
         return sum(rows["edit_s"]), sum(rows["probe_s"])
 
-    # Memory of the first run: what it frees stays with the process and would hide the second's.
+    # Memory of the first run, which also holds what later ones find made.
     with memory.Peak() as peak, FlopCounterMode(display=False) as counter:
         run()
     return *run(), float(counter.get_total_flops()), peak.megabytes

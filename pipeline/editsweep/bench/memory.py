@@ -1,5 +1,6 @@
 """The most memory that a piece of work held beyond what was held before it."""
 
+import ctypes
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ class Peak:
             torch.cuda.reset_peak_memory_stats()
             self._before = float(torch.cuda.memory_allocated())
         elif _CLEAR.exists():
+            _give_back()
             _CLEAR.write_text(_RESET_PEAK)
             self._before = _field("VmRSS")
         return self
@@ -36,6 +38,13 @@ class Peak:
             self.megabytes = (torch.cuda.max_memory_allocated() - self._before) / 2**20
         elif _CLEAR.exists():
             self.megabytes = (_field("VmHWM") - self._before) / 2**20
+
+
+def _give_back() -> None:
+    """Free memory that the C library keeps would be used first, and a peak within it not be seen."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # glibc has it
+        trim(0)
 
 
 def _field(name: str) -> float:
