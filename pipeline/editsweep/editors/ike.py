@@ -9,6 +9,7 @@ nearest demonstration last, and then the edit's own copy. No weight changes.
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from editsweep.core.ids import content_id
 from editsweep.core.types import Corpus, EditRequest
 from editsweep.editors.base import Asset, Edited, Editor, Requirement
+from editsweep.editors.groups import Ready, each, edit_groups
 from editsweep.errors import ConfigError, EditError
 from editsweep.model.encoder import ENCODER_REVISION, Encoder, load_encoder
 from editsweep.model.language_model import LanguageModel
@@ -139,13 +141,8 @@ class _Ike:
 
     def edit(self, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Edited]:
         """One prefix a group of one request; `seed` draws the kinds and the texts shown."""
-        return [self._edit(request, seed) for (request,) in groups]
-
-    def _edit(self, request: EditRequest, seed: int) -> Edited:
-        try:
-            return Edited(Patch(prefix=self._prefix(request, seed)))
-        except EditError as error:
-            return Edited(error=error)
+        prefixes = each(partial(self._prefix, seed=seed))
+        return edit_groups(groups, prefixes, _said)
 
     def _prefix(self, request: EditRequest, seed: int) -> str:
         """What is said before every prompt.
@@ -206,6 +203,10 @@ class _Ike:
                 f"the demonstrations need {tokens} tokens, {self.model.name} has room for {room}: "
                 "lower `demonstrations`",
             )
+
+
+def _said(ready: Sequence[Sequence[Ready[str]]]) -> list[Edited]:
+    return [Edited(Patch(prefix=prefix)) for ((_, prefix),) in ready]
 
 
 def _same(record: Mapping[str, Any], request: EditRequest) -> bool:
