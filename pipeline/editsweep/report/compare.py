@@ -17,8 +17,9 @@ from statsmodels.stats.power import normal_sample_size_one_tail
 
 from editsweep.core.names import unknown
 from editsweep.errors import ConfigError
-from editsweep.report.aggregate import AXIS_ORDER, LEVEL, per_edit, resampled
+from editsweep.report.aggregate import AXIS_ORDER, per_edit
 from editsweep.report.columns import HEADLINE
+from editsweep.report.statistics import LEVEL, resampled
 
 POWER = 0.8
 _KEY = ("axis", "metric", "protocol", "phase")

@@ -15,10 +15,11 @@ from markupsafe import Markup
 from editsweep.core import schema
 from editsweep.errors import ConfigError
 from editsweep.report import failures
-from editsweep.report.aggregate import LEVEL, RESAMPLES, by_facet, leaderboard, timings
+from editsweep.report.aggregate import by_facet, leaderboard, timings
 from editsweep.report.chart import success_against_locality
 from editsweep.report.columns import AXIS_MEANING, HEADLINE, METRIC_MEANING
 from editsweep.report.curves import draw
+from editsweep.report.statistics import LEVEL, RESAMPLES
 from editsweep.report.view import Number, headline
 
 TEMPLATE = "report/report.html.j2"
