@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from editsweep.core.types import AXES
+from editsweep.report import harmonic
 from editsweep.report.statistics import interval
 
 DRIFT = "drift"
@@ -43,7 +44,8 @@ def leaderboard(
 
     Returns:
         `cell_id label model editor dataset regime seed axis metric protocol phase mean ci_low
-        ci_high interval n asked failed missing`. Of a sequence, the phase `retained` and the axis
+        ci_high interval n asked failed missing`. The axis `overall` has ROME's score S, where
+        its three parts were asked. Of a sequence, the phase `retained` and the axis
         `drift` are those of its last checkpoint. `n` counts edits with a value, `asked` edits that
         have such a probe, `failed` edits that the editor could not do, `missing` planned edits that
         are not recorded yet (null when `known` is given: who knows). A cell without any record
@@ -58,7 +60,7 @@ def by_facet(
     measurements: pl.DataFrame,
     known: bool | None = None,
 ) -> pl.DataFrame:
-    """`leaderboard` with a further column `facet` after `axis`."""
+    """`leaderboard` with a further column `facet` after `axis`, and without the axis `overall`."""
     return _aggregate(plan, edits, measurements, known, ("facet",))
 
 
@@ -91,6 +93,8 @@ def _aggregate(
         measurements = measurements.join(edits, on=["cell_id", "edit_id"], how="semi")
     key = ("axis", *extra, "metric", "protocol", "phase")
     numbers = numbers_of(per_edit(_at_the_end(measurements, edits), edits, key), key)
+    if not extra:
+        numbers = pl.concat([numbers, _overall(measurements, edits, numbers.schema)])
     cells = cells_of(plan).join(_recorded(edits), on="cell_id", how="left", maintain_order="left")
     rows = _expected(cells, numbers, key).join(
         numbers, on=["cell_id", *key], how="left", maintain_order="left"
@@ -102,6 +106,12 @@ def _aggregate(
         .sort("order", AXIS_ORDER, *key[:-1], pl.col("phase").replace_strict(_PHASES))
         .select(*CELL, *key, *NUMBERS, "asked", "failed", "missing")
     )
+
+
+def _overall(measurements: pl.DataFrame, edits: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    """The rows of the score S; none of a cell that lacks a part of it."""
+    values = per_edit(harmonic.parts(measurements), edits, ("axis", "phase"))
+    return pl.DataFrame(list(harmonic.scores(values)), schema=schema)
 
 
 def late() -> pl.Expr:

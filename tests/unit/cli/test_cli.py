@@ -109,6 +109,19 @@ def test_report(editsweep, done):
     assert "reliability" in editsweep("report", done)
 
 
+def test_tables_of_what_the_model_did_not_know(editsweep, done):
+    rows = json.loads(editsweep("report", done, "--known", "no", "--json"))["rows"]
+    assert {row["asked"] for row in rows if row["axis"] == "reliability"} == {2}
+    assert "did not know" in editsweep("report", done, "--known", "no")
+    assert {row["asked"] for row in rows} >= {2}
+    none = json.loads(editsweep("report", done, "--known", "yes", "--json"))["rows"]
+    assert not any(row["asked"] for row in none)
+    assert "A − B" in editsweep("compare", f"{done}:ft", "none", "--known", "no")
+    assert "old fact was known" in editsweep(
+        "compare", f"{done}:ft", "none", "--known", "yes", code=2
+    )
+
+
 @pytest.mark.filterwarnings("ignore")  # mlflow calls what SQLAlchemy is about to drop
 def test_record(editsweep, done):
     found = json.loads(editsweep("record", done, "--json"))
