@@ -207,9 +207,11 @@ class SyntheticSweep:
                 "pre_logprobs": [-4.0, -1.0],
                 "pre_argmax": [7, 8],
                 "pre_said": before,
+                "pre_spoke": False,
                 "post_logprobs": None if failed else [-draw.random() * 5, -0.5],
                 "post_argmax": None if failed else [5, 6] if right else [7, 8],
                 "post_said": None if failed else after,
+                "post_spoke": None if failed else False,
             }
         )
 

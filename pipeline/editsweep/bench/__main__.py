@@ -50,7 +50,7 @@ from editsweep.run.evaluate import UnitIds, ask_base, evaluate
 
 LearnedSpec = KeSpec | MendSpec | MalmenSpec | EnnSpec
 
-SILENT = AskSettings(generate=())  # the plain loop does not let the model speak either
+SILENT = AskSettings(generate=(), kl=False)  # the plain loop does neither
 
 
 @dataclass(frozen=True)

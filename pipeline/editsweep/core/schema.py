@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-VERSION = 1
+VERSION = 2
 
 _INTS = pa.list_(pa.int32())
 _FLOATS = pa.list_(pa.float32())
@@ -36,7 +36,7 @@ _PROBE = (
     _field("facet", pa.string(), nullable=False),
 )
 _CONTINUATION = (
-    _field("role", pa.string(), "answer | unwanted | reference", nullable=False),
+    _field("role", pa.string(), "answer | unwanted | reference | text", nullable=False),
     _field("text", pa.string(), nullable=False),
     _field("token_ids", _INTS, nullable=False),
 )
@@ -80,10 +80,14 @@ ANSWERS = _schema(
     *_CONTINUATION,
     _field("pre_logprobs", _FLOATS, "nats a token", nullable=False),
     _field("pre_argmax", _INTS, "token ids", nullable=False),
-    _field("pre_said", pa.string(), "greedy text, or the argmax tokens", nullable=False),
+    _field("pre_said", pa.string(), "its own text, or the argmax tokens", nullable=False),
+    _field("pre_spoke", pa.bool_(), "whether that is its own text", nullable=False),
+    _field("pre_kl", pa.float64(), "nats, from the unedited model's next token; null if not asked"),
     _field("post_logprobs", _FLOATS, "nats a token; null when the edit failed"),
     _field("post_argmax", _INTS, "token ids; null when the edit failed"),
     _field("post_said", pa.string(), "null when the edit failed"),
+    _field("post_spoke", pa.bool_(), "null when the edit failed"),
+    _field("post_kl", pa.float64(), "nats, as pre_kl"),
 )
 
 BASE = _schema(
@@ -93,6 +97,8 @@ BASE = _schema(
     _field("logprobs", _FLOATS, "nats a token", nullable=False),
     _field("argmax", _INTS, "token ids", nullable=False),
     _field("said", pa.string(), nullable=False),
+    _field("spoke", pa.bool_(), nullable=False),
+    _field("kl", pa.float64(), "nats"),
 )
 
 TRACES = _schema(

@@ -7,11 +7,15 @@ from typing import Any, Literal, get_args
 from editsweep.core.ids import content_id
 from editsweep.errors import ConfigError
 
-Axis = Literal["reliability", "paraphrase", "reverse", "portability", "locality"]
-Role = Literal["answer", "unwanted", "reference"]
+Axis = Literal[
+    "reliability", "paraphrase", "reverse", "portability", "locality", "fluency", "consistency"
+]
+Role = Literal["answer", "unwanted", "reference", "text"]
 Phase = Literal["pre", "post", "retained"]
 
-AXES: tuple[Axis, ...] = get_args(Axis)
+# What is asked of a longer text that the model writes; nothing has to be answered there.
+TEXT_AXES: tuple[Axis, ...] = ("fluency", "consistency")
+AXES: tuple[Axis, ...] = tuple(axis for axis in get_args(Axis) if axis not in TEXT_AXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,8 @@ class Probe:
 
     `answers` are the accepted spellings; empty means "as the unedited model answers".
     `unwanted` are answers that must be less likely (the old object, or the new one for locality).
+    On the axis `fluency` the prompt begins a text, or if there is an answer, that is read and not
+    written; on `consistency` the answers are texts that the model's own is compared with.
     """
 
     probe_id: str
@@ -89,9 +95,10 @@ class EditRequest:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One continuation of a prompt under teacher forcing; all four tuples have its tokens' length.
+    """One continuation of a prompt under teacher forcing; all three tuples have its tokens' length.
 
-    `logprobs` are natural logarithms, `argmax` the ids that the model would have said instead.
+    `logprobs` are natural logarithms, `argmax` the ids that the model would have said instead. A
+    `text` is only compared with, so it has no tokens.
     """
 
     role: Role
@@ -113,11 +120,18 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model said to one probe: each continuation scored, and its own words in `said`."""
+    """What a model said to one probe: each continuation scored, and its own words in `said`.
+
+    If it spoke freely (`spoke`) they are its text, else the argmax tokens of the first continuation.
+    `kl` is how far its next-token distribution is from the unedited model's, KL(unedited || this)
+    in nats; None where that was not asked.
+    """
 
     probe_id: str
     scored: tuple[Scored, ...]
     said: str = ""
+    spoke: bool = False
+    kl: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

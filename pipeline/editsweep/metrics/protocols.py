@@ -1,4 +1,4 @@
-"""The protocols of the field, each a function from scored continuations to a number.
+"""The protocols of the field, each a function from answers to a number, or None where it has none.
 
 With several accepted answers the best one counts, and with several unwanted ones the strongest.
 """
@@ -6,7 +6,8 @@ With several accepted answers the best one counts, and with several unwanted one
 from collections.abc import Sequence
 from math import exp
 
-from editsweep.core.types import Answer, Role, Scored
+from editsweep.core.types import Answer, Probe, Role, Scored
+from editsweep.metrics import text
 
 
 def chosen(answer: Answer, *roles: Role) -> list[Scored]:
@@ -60,6 +61,63 @@ def agreement(before: Answer, after: Answer) -> float | None:
     if not old or not new:
         return None
     return _share(old[0].argmax, new[0].argmax)
+
+
+def kl(answer: Answer) -> float | None:
+    """KL of the next token's distribution from the unedited model's, in nats."""
+    return answer.kl
+
+
+def perplexity(answer: Answer) -> float | None:
+    """exp of the mean negative log-likelihood a token of the likeliest accepted answer.
+
+    Infinite where that is too large for a number.
+    """
+    good = chosen(answer, "answer")
+    if not good:
+        return None
+    try:
+        return exp(min(s.nll for s in good))
+    except OverflowError:
+        return float("inf")
+
+
+def contains(probe: Probe, answer: Answer) -> float | None:
+    """1 if the model's own text, to its natural end, contains an accepted answer, else 0."""
+    if not answer.spoke or not probe.answers:
+        return None
+    return float(text.says(answer.said, probe.answers))
+
+
+def equals(probe: Probe, answer: Answer) -> float | None:
+    """1 if the model's own text, to its natural end, is an accepted answer and no more, else 0."""
+    if not answer.spoke or not probe.answers:
+        return None
+    return float(text.is_one(answer.said, probe.answers))
+
+
+def refusal(probe: Probe, answer: Answer) -> float | None:
+    """1 if the model's own text refuses as `probe.answers` do and says nothing unwanted, else 0.
+
+    What Sanitation asks for (KnowEdit, arXiv 2401.01286).
+    """
+    refuses = contains(probe, answer)
+    return None if refuses is None else refuses * (not text.says(answer.said, probe.unwanted))
+
+
+def entropy(probe: Probe, answer: Answer) -> float | None:
+    """`ngram_entropy` of the text that begins with the prompt."""
+    return text.ngram_entropy(probe.prompt + answer.said) if answer.spoke else None
+
+
+def repetition(answer: Answer) -> float | None:
+    """`repetition` of what the model wrote."""
+    return text.repetition(answer.said) if answer.spoke else None
+
+
+def consistency(probe: Probe, answer: Answer) -> float | None:
+    """`consistency` of what the model wrote with the probe's texts."""
+    return text.consistency(answer.said, probe.answers) if answer.spoke else None
 
 
 def _share(p: Sequence[int], q: Sequence[int]) -> float:

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 from editsweep.core.types import Answer, Measurement, Phase, Probe
 from editsweep.metrics import protocols
 
-VERSION = "1"
+VERSION = "2"
 
-Take = Callable[[Answer, Answer], float | None]
+Take = Callable[[Probe, Answer, Answer], float | None]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """`take(unedited answer, answer)`; `meaning` is one line for a reader of the report."""
+    """`take(probe, unedited answer, answer)`; `meaning` is one line for a reader of the report."""
 
     name: str
     protocol: str
@@ -22,7 +23,15 @@ class Metric:
 
 
 def _alone(number: Callable[[Answer], float | None]) -> Take:
-    return lambda _, answer: number(answer)
+    return lambda _probe, _before, answer: number(answer)
+
+
+def _asked(number: Callable[[Probe, Answer], float | None]) -> Take:
+    return lambda probe, _, answer: number(probe, answer)
+
+
+def _compared(number: Callable[[Answer, Answer], float | None]) -> Take:
+    return lambda _, before, answer: number(before, answer)
 
 
 _PREFERENCE = Metric(
@@ -58,26 +67,86 @@ _CORRECT = Metric(
 _AGREEMENT = Metric(
     "agreement",
     "agreement",
-    protocols.agreement,
+    _compared(protocols.agreement),
     "share of positions at which the preferred token is the unedited model's",
 )
 
-_LEARNT = (_EXACT, _TOKENS, _PREFERENCE, _MAGNITUDE)
+_KL = Metric(
+    "kl",
+    "kl",
+    _alone(protocols.kl),
+    "how far the next token's distribution is from the unedited model's, in nats",
+)
+_CONTAINS = Metric(
+    "contains",
+    "generation",
+    _asked(protocols.contains),
+    "the model's own text, to its natural end, contains an accepted answer",
+)
+_EQUALS = Metric(
+    "equals",
+    "generation",
+    _asked(protocols.equals),
+    "the model's own text, to its natural end, is an accepted answer",
+)
+_PERPLEXITY = Metric(
+    "perplexity",
+    "perplexity",
+    _alone(protocols.perplexity),
+    "of the text that is wanted, given what stands before it",
+)
+_REFUSAL = Metric(
+    "refusal",
+    "generation",
+    _asked(protocols.refusal),
+    "the model's own text refuses, and does not say what it must not",
+)
+_ENTROPY = Metric(
+    "ngram_entropy",
+    "generation",
+    _asked(protocols.entropy),
+    "of 2-grams and 3-grams of a text that the model writes, in bits; low if it repeats itself",
+)
+_REPETITION = Metric(
+    "repetition",
+    "generation",
+    _alone(protocols.repetition),
+    "share of 4-grams of a text that the model writes that it has written before",
+)
+_CONSISTENCY = Metric(
+    "consistency",
+    "generation",
+    _asked(protocols.consistency),
+    "cosine of the TF-IDF vectors of a text that the model writes and of true texts",
+)
+
+_LEARNT = (_EXACT, _TOKENS, _PREFERENCE, _MAGNITUDE, _CONTAINS, _EQUALS)
 SUITE: Mapping[str, tuple[Metric, ...]] = {
-    "reliability": _LEARNT,
+    "reliability": (*_LEARNT, _PERPLEXITY),
     "paraphrase": _LEARNT,
     "reverse": _LEARNT,
     "portability": _LEARNT,
-    "locality": (_AGREEMENT, _CORRECT, _PREFERENCE, _MAGNITUDE),
+    "locality": (_AGREEMENT, _CORRECT, _KL, _PREFERENCE, _MAGNITUDE),
+    "fluency": (_ENTROPY, _REPETITION, _PERPLEXITY),
+    "consistency": (_CONSISTENCY,),
 }
+FACETS: Mapping[tuple[str, str], tuple[Metric, ...]] = {
+    ("reliability", "refusal"): (_REFUSAL,),
+}
+"""What a question of a kind of its own is measured by, in place of its axis' metrics."""
+
+
+def metrics_of(probe: Probe) -> tuple[Metric, ...]:
+    """The metrics that a probe may allow."""
+    return FACETS.get((probe.axis, probe.facet), SUITE[probe.axis])
 
 
 def measure(probe: Probe, before: Answer, after: Answer, phase: Phase) -> list[Measurement]:
     """Every number that `probe` allows; for phase `pre` pass the unedited answer twice."""
     return [
         _measurement(probe, metric, phase, value)
-        for metric in SUITE[probe.axis]
-        if (value := metric.take(before, after)) is not None
+        for metric in metrics_of(probe)
+        if (value := metric.take(probe, before, after)) is not None
     ]
 
 
@@ -85,14 +154,16 @@ def not_measured(probe: Probe, before: Answer, reason: str) -> list[Measurement]
     """The rows of a failed edit: the numbers that would have been taken, null, with a reason."""
     return [
         _measurement(probe, metric, "post", None, reason)
-        for metric in SUITE[probe.axis]
-        if metric.take(before, before) is not None
+        for metric in metrics_of(probe)
+        if metric.take(probe, before, before) is not None
     ]
 
 
 def _measurement(
     probe: Probe, metric: Metric, phase: Phase, value: float | None, status: str = "ok"
 ) -> Measurement:
+    if value is not None and not isfinite(value):
+        value, status = None, "not_finite"
     return Measurement(
         probe.probe_id,
         probe.axis,

@@ -1,6 +1,8 @@
-"""Greedy text and seeded sampling, rows under a patch each."""
+"""Greedy text to its natural end, and seeded sampling; rows under a patch each."""
 
+import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,29 +12,80 @@ from editsweep.model.language_model import LanguageModel
 from editsweep.model.patch import Patch, applied
 from editsweep.model.scoring import log_softmax
 
-Choose = Callable[[Tensor], Tensor]
+Choose = Callable[[Tensor, Sequence[int]], Tensor]
+"""Next token ids [rows] from log-probabilities [rows, vocabulary] and the rows' numbers."""
+
+Ended = Callable[[list[int]], bool]
+"""Whether a row that has said these ids is done, beyond having said the end of text."""
+
+# The end of a line, or of a sentence that is not an initial's or an abbreviation's.
+_STOP = re.compile(
+    r"(?<=\S)\s*\n|(?<!\b[A-Z])(?<!\b(?:St|Dr|Mr|Ms|Jr|Sr|Mt|Ft|No|vs))(?<!\bMrs)[.!?](?=\s|$)|[。！？]"
+)
 
 
 def greedy(
-    model: LanguageModel, prompts: Sequence[str], patches: Sequence[Patch | None], new_tokens: int
+    model: LanguageModel,
+    prompts: Sequence[str],
+    patches: Sequence[Patch | None],
+    new_tokens: int,
+    natural: bool = False,
 ) -> list[str]:
     """The most likely continuation of each prompt under its patch, up to the end of text.
 
-    A patch's prefix is put in front of its prompt. The text keeps its leading space.
+    A patch's prefix is put in front of its prompt. The text keeps its leading space. With `natural`
+    it ends where a person would take the answer to be over, with its first line or sentence.
     """
-    texts = [(patch.prefix if patch else "") + p for p, patch in zip(prompts, patches, strict=True)]
-    ids = [model.tokenizer(text)["input_ids"] for text in texts]
-    said: dict[int, str] = {}
-    for rows in _by_length([len(i) + new_tokens for i in ids], model.token_budget):
-        made = extend(
-            model,
-            [ids[i] for i in rows],
-            [patches[i] for i in rows],
-            new_tokens,
-            lambda logp: logp.argmax(-1),
-        )
-        said |= {i: model.tokenizer.decode(tokens) for i, tokens in zip(rows, made, strict=True)}
-    return [said[i] for i in range(len(prompts))]
+
+    def ended(made: list[int]) -> bool:
+        text = model.tokenizer.decode(made)
+        # A stop at the very end may yet go on, as in 3.5.
+        return len(natural_part(text)) < len(text)
+
+    texts = _spoken(
+        model,
+        prompts,
+        patches,
+        [new_tokens] * len(prompts),
+        lambda logp, _: logp.argmax(-1),
+        ended if natural else None,
+    )
+    return [natural_part(text) for text in texts] if natural else texts
+
+
+def natural_part(text: str) -> str:
+    """`text` to the end of its first line that says something, or of its first sentence."""
+    found = _STOP.search(text)
+    if found is None:
+        return text
+    return text[: found.start()] if "\n" in found.group() else text[: found.end()]
+
+
+def write(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    patches: Sequence[Patch | None],
+    tokens: int,
+    top_k: int,
+    seeds: Sequence[int],
+) -> list[str]:
+    """A text of `tokens` tokens in all, from each prompt on, drawn from the `top_k` most likely.
+
+    Each row has dice of its own, so it does not depend on the others. Returns what follows the
+    prompt; a prompt that is longer is followed by one token.
+    """
+    dice = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def draw(logp: Tensor, rows: Sequence[int]) -> Tensor:
+        best = logp.cpu().topk(top_k, -1)
+        drawn = [
+            torch.multinomial(chances, 1, generator=dice[row])
+            for row, chances in zip(rows, best.values.exp(), strict=True)
+        ]
+        return best.indices.gather(-1, torch.stack(drawn))[:, 0]
+
+    own = [len(model.tokenizer(prompt)["input_ids"]) for prompt in prompts]
+    return _spoken(model, prompts, patches, [max(1, tokens - n) for n in own], draw)
 
 
 def sample(
@@ -41,7 +94,7 @@ def sample(
     """Each start continued by tokens drawn from the `top_k` most likely, start included."""
     dice = torch.Generator().manual_seed(seed)
 
-    def draw(logp: Tensor) -> Tensor:
+    def draw(logp: Tensor, _: Sequence[int]) -> Tensor:
         best = logp.cpu().topk(top_k, -1)
         drawn = torch.multinomial(best.values.exp(), 1, generator=dice)
         return best.indices.gather(-1, drawn)[:, 0]
@@ -51,6 +104,40 @@ def sample(
     return [model.tokenizer.decode(i + m) for i, m in zip(ids, made, strict=True)]
 
 
+def _spoken(
+    model: LanguageModel,
+    prompts: Sequence[str],
+    patches: Sequence[Patch | None],
+    counts: Sequence[int],
+    choose: Choose,
+    ended: Ended | None = None,
+) -> list[str]:
+    """What follows each prompt under its patch, at most `counts` tokens of it."""
+    texts = [(patch.prefix if patch else "") + p for p, patch in zip(prompts, patches, strict=True)]
+    ids = [model.tokenizer(text)["input_ids"] for text in texts]
+    said: dict[int, str] = {}
+    sizes = [len(row) + count for row, count in zip(ids, counts, strict=True)]
+    for rows in _by_length(sizes, model.token_budget):
+        made = extend(
+            model,
+            [ids[i] for i in rows],
+            [patches[i] for i in rows],
+            max(counts[i] for i in rows),
+            partial(_chosen, choose, rows),
+            ended,
+        )
+        said |= {
+            i: model.tokenizer.decode(tokens[: counts[i]])
+            for i, tokens in zip(rows, made, strict=True)
+        }
+    return [said[i] for i in range(len(prompts))]
+
+
+def _chosen(choose: Choose, rows: Sequence[int], logp: Tensor, at: Sequence[int]) -> Tensor:
+    """What `choose` takes for the rows of one batch, whose numbers in all are `rows`."""
+    return choose(logp, [rows[i] for i in at])
+
+
 @torch.no_grad()
 def extend(
     model: LanguageModel,
@@ -58,10 +145,12 @@ def extend(
     patches: Sequence[Patch | None],
     new_tokens: int,
     choose: Choose,
+    ended: Ended | None = None,
 ) -> list[list[int]]:
-    """Token ids added to each row by `choose(log-probabilities [rows, vocabulary]) -> [rows]`.
+    """Token ids added to each row by `choose`.
 
-    One batch, left-padded, with a cache; a row's ids stop before its end-of-text token.
+    One batch, left-padded, with a cache; a row's ids stop before its end-of-text token. With `ended`
+    rows that are done leave the batch, half of it at a time.
     """
     width, end = max(len(row) for row in ids), model.tokenizer.eos_token_id
     tokens = torch.full((len(ids), width), model.tokenizer.pad_token_id)
@@ -69,24 +158,36 @@ def extend(
     for i, row in enumerate(ids):
         tokens[i, width - len(row) :], mask[i, width - len(row) :] = torch.tensor(row), 1
     tokens, mask = tokens.to(model.device), mask.to(model.device)
-    cache, made = DynamicCache(), []
-    with applied(model, patches):
-        for _ in range(new_tokens):
-            output = model.module.base_model(
-                input_ids=tokens,
-                attention_mask=mask,
-                position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :],
-                past_key_values=cache,
-                use_cache=True,
-            )
-            tokens = choose(log_softmax(model, output.last_hidden_state[:, -1])).to(model.device)[
-                :, None
-            ]
-            mask = torch.cat([mask, torch.ones_like(tokens)], 1)
-            made.append(tokens.cpu())
-            if bool((torch.cat(made, 1) == end).any(1).all()):
-                break
-    return [_before(row, end) for row in torch.cat(made, 1).tolist()]
+    cache, made = DynamicCache(), [list[int]() for _ in ids]
+    live = list(range(len(ids)))  # rows of the batch
+
+    def going(row: int) -> bool:
+        return end not in made[row] and not (ended and ended(made[row]))
+
+    while live and len(made[live[0]]) < new_tokens:
+        least = len(live) // 2 + 1 if ended else 1
+        going_on = live
+        with applied(model, [patches[i] for i in live]):
+            while len(going_on) >= least and len(made[live[0]]) < new_tokens:
+                output = model.module.base_model(
+                    input_ids=tokens,
+                    attention_mask=mask,
+                    position_ids=(mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :],
+                    past_key_values=cache,
+                    use_cache=True,
+                )
+                logp = log_softmax(model, output.last_hidden_state[:, -1])
+                tokens = choose(logp, live).to(model.device)[:, None]
+                mask = torch.cat([mask, torch.ones_like(tokens)], 1)
+                for place, token in zip(live, tokens[:, 0].tolist(), strict=True):
+                    made[place].append(token)
+                going_on = [row for row in live if going(row)]
+        kept = [place for place, row in enumerate(live) if row in set(going_on)]
+        live = going_on
+        if live:
+            cache.batch_select_indices(torch.tensor(kept, device=model.device))
+            tokens, mask = tokens[kept], mask[kept]
+    return [_before(row, end) for row in made]
 
 
 def _before(row: list[int], end: int) -> list[int]:

@@ -1,8 +1,10 @@
 """What a model, edited row by row, thinks of given continuations: one pass for many edits."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +16,8 @@ from editsweep.model.patch import Patch, applied
 
 # Positions projected to the vocabulary at once: 256 x 128k floats are 128 MB.
 PROJECTED = 256
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +38,42 @@ def score(
     Raises:
         ModelError: one row alone does not fit into memory.
     """
-    scores: dict[int, TokenScores] = {}
+    return _read(model, queries, patches, partial(_scores, model, queries))
+
+
+def next_hidden(
+    model: LanguageModel, queries: Sequence[Query], patches: Sequence[Patch | None]
+) -> Tensor:
+    """What predicts the first scored token of every query under its patch [queries, d].
+
+    Raises:
+        ModelError: one row alone does not fit into memory.
+    """
+
+    def first(batch: Sequence[Row], hidden: Tensor) -> dict[int, Tensor]:
+        return {
+            index: hidden[i, path[0]]
+            for i, row in enumerate(batch)
+            for index, path in row.places.items()
+        }
+
+    return torch.stack(_read(model, queries, patches, first))
+
+
+def _read(
+    model: LanguageModel,
+    queries: Sequence[Query],
+    patches: Sequence[Patch | None],
+    take: Callable[[Sequence[Row], Tensor], dict[int, _Found]],
+) -> list[_Found]:
+    """What `take` gets out of the hidden states [rows, tokens, d] of each batch, by query."""
+    found: dict[int, _Found] = {}
     budget = model.token_budget
     todo = deque(batches(rows_of(queries, budget), budget))
     while todo:
         batch = todo.popleft()
         try:
-            scores |= _score_batch(model, batch, queries, patches)
+            found |= _pass(model, batch, patches, take)
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -49,21 +82,27 @@ def score(
                 raise ModelError(f"a row of {tokens} tokens does not fit into memory") from error
             half = len(batch) // 2
             todo.extendleft([batch[half:], batch[:half]])
-    return [scores[index] for index in range(len(queries))]
+    return [found[index] for index in range(len(queries))]
 
 
 @torch.no_grad()
-def _score_batch(
+def _pass(
     model: LanguageModel,
     batch: Sequence[Row],
-    queries: Sequence[Query],
     patches: Sequence[Patch | None],
-) -> dict[int, TokenScores]:
+    take: Callable[[Sequence[Row], Tensor], dict[int, _Found]],
+) -> dict[int, _Found]:
     ids, positions, sees = (
         t.to(model.device) for t in tensors(batch, model.tokenizer.pad_token_id)
     )
     with applied(model, [patches[row.patch] for row in batch]):
         hidden = final_hidden(model, ids, positions, sees)
+    return take(batch, hidden)
+
+
+def _scores(
+    model: LanguageModel, queries: Sequence[Query], batch: Sequence[Row], hidden: Tensor
+) -> dict[int, TokenScores]:
     at = [(i, node) for i, row in enumerate(batch) for path in row.places.values() for node in path]
     spots = {spot: n for n, spot in enumerate(dict.fromkeys(at))}
     chosen = hidden[[i for i, _ in spots], [node for _, node in spots]]

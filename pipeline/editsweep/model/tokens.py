@@ -31,7 +31,8 @@ class Encoded:
     start: int
 
 
-def _is_cjk(char: str) -> bool:
+def is_cjk(char: str) -> bool:
+    """Whether a character is of a script that is written without spaces between words."""
     return any(low <= ord(char) <= high for low, high in _CJK)
 
 
@@ -42,7 +43,7 @@ def join(prompt: str, continuation: str) -> str:
     """
     if not prompt or not continuation or prompt[-1].isspace() or continuation[0].isspace():
         return prompt + continuation
-    if _is_cjk(prompt[-1]) or _is_cjk(continuation[0]):
+    if is_cjk(prompt[-1]) or is_cjk(continuation[0]):
         return prompt + continuation
     return f"{prompt} {continuation}"
 

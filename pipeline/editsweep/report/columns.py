@@ -35,6 +35,8 @@ AXIS_MEANING: Mapping[str, str] = {
     "reverse": "the question asked from the other side, from the new object to the subject",
     "portability": "questions whose answer follows from the new fact",
     "locality": "questions about other things, whose answers must stay as they were",
+    "fluency": "a text that the model writes itself, and a fixed one that it reads",
+    "consistency": "a text that the model writes itself, beside true ones",
     "overall": "several axes in one number",
     "drift": "the whole model after the edits of a sequence so far",
 }
@@ -47,7 +49,13 @@ METRIC_MEANING: Mapping[str, str] = {
     "preference": "the expected answer is more likely than the unwanted one, a token on average; "
     "it need not be the model's first choice",
     "preference_magnitude": "by how much probability the expected answer leads the unwanted one",
-    "generation": "the model's own text, to its natural stop, holds the expected answer",
+    "contains": "the model's own text, to its natural end, contains the expected answer",
+    "equals": "the model's own text, to its natural end, is the expected answer and no more",
+    "refusal": "the model's own text refuses, and does not say what it must not",
+    "ngram_entropy": "of 2-grams and 3-grams of a text that the model writes, in bits; low if it "
+    "repeats itself",
+    "repetition": "share of 4-grams of a text that the model writes that were there before",
+    "consistency": "how like true texts a text is that the model writes (cosine, TF-IDF)",
     "agreement": "share of the answer's tokens where the model's first choice is what it was "
     "before the edit",
     "correct": "the model gives the true answer, whether or not it did before",
@@ -56,7 +64,8 @@ METRIC_MEANING: Mapping[str, str] = {
     "marks no neighbours",
     "weight_norm": "Frobenius norm of all changes of the weights so far",
     "relative_norm": "that, over the norm of the matrices that were changed",
-    "perplexity": "of a fixed text that no edit is about; lower is more fluent",
+    "perplexity": "of the wanted answer, or of a fixed text that no edit is about; lower is "
+    "more likely",
     "collapsed": "the perplexity is not finite, or more than ten times the unedited model's",
     "kl": "how far the next-token distribution moved from the unedited model's, in nats; 0 is "
     "not at all",

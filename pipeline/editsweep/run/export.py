@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from editsweep.core.names import unknown
-from editsweep.core.types import EditRequest, Regime, only_axes
+from editsweep.core.types import EditRequest, Regime
 from editsweep.data import registry
+from editsweep.data.asked import asked_on
 from editsweep.errors import ConfigError, EditSweepError, StoreError
 from editsweep.model.about import About
 from editsweep.model.cache import cache_root, publish
@@ -272,7 +273,7 @@ def _requests(
             f"(digest {data.digest}, in the plan {cell['dataset_digest']}): name the file that it was "
             "run on with --data NAME@FILE"
         )
-    return [only_axes(request, plan["suite"]["axes"]) for request in data.requests]
+    return [asked_on(request, plan["suite"]["axes"]) for request in data.requests]
 
 
 def _group(

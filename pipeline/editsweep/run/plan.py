@@ -145,7 +145,8 @@ def make_plan(resolved: Resolved) -> Plan:
         ConfigError: an editor cannot do a regime, or the same thing would be done twice.
     """
     sweep = resolved.sweep
-    settings = AskSettings(tuple(sweep.metrics.generate), sweep.metrics.max_new_tokens)
+    asked = sweep.metrics
+    settings = AskSettings(tuple(asked.generate), asked.max_new_tokens, asked.kl)
     for records in resolved.datasets:
         _no_edit_twice(records)
     cells = _cells(resolved)

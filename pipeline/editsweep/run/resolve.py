@@ -12,8 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from editsweep.core.ids import content_id
 from editsweep.core.names import flat, nested, unknown
-from editsweep.core.types import Corpus, only_axes
+from editsweep.core.types import Corpus
 from editsweep.data import registry
+from editsweep.data.asked import asked_on
 from editsweep.data.dataset import Dataset
 from editsweep.data.texts import read_texts, statements
 from editsweep.editors import EDITORS
@@ -258,7 +259,7 @@ def _records(choice: DatasetChoice, axes: list[Any], where: str) -> Records:
     name, path = registry.locate(choice.name, said)
     source = Source(name, choice.split, None if path is None else str(path), choice.skip_bad)
     data = source.load(choice.limit)
-    asked = tuple(only_axes(request, axes) for request in data.requests)
+    asked = tuple(asked_on(request, axes) for request in data.requests)
     return Records(source, replace(data, requests=asked), where)
 
 

@@ -76,7 +76,10 @@ class Base:
             for probe_id, lines in groupby(rows, lambda row: str(row["probe_id"])):
                 held = list(lines)
                 scored = tuple(map(scored_of, held))
-                found[request.edit_id, probe_id] = Answer(probe_id, scored, held[0]["said"])
+                first = held[0]
+                found[request.edit_id, probe_id] = Answer(
+                    probe_id, scored, first["said"], first["spoke"], first["kl"]
+                )
         return found
 
 
@@ -87,6 +90,8 @@ def base_rows(edit_id: str, answer: Answer) -> Iterator[Row]:
             "edit_id": edit_id,
             "probe_id": answer.probe_id,
             "said": answer.said,
+            "spoke": answer.spoke,
+            "kl": answer.kl,
             **asdict(scored),
         }
 
@@ -196,7 +201,11 @@ def _answer_rows(
             "pre_logprobs": scored.logprobs,
             "pre_argmax": scored.argmax,
             "pre_said": old.said,
+            "pre_spoke": old.spoke,
+            "pre_kl": old.kl,
             "post_logprobs": now.logprobs if now else None,
             "post_argmax": now.argmax if now else None,
             "post_said": new.said if new else None,
+            "post_spoke": new.spoke if new else None,
+            "post_kl": new.kl if new else None,
         }

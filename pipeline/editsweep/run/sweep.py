@@ -107,11 +107,12 @@ class DatasetChoice(Strict):
 
 
 class Metrics(Strict):
-    """What to ask: which axes, where to generate freely, and how many tokens."""
+    """What to ask: which axes, where to speak freely and how long, and whether to compare by KL."""
 
     axes: list[Axis] = list(AXES)
     generate: list[Axis] = ["reliability"]
-    max_new_tokens: Annotated[int, Field(ge=1, le=512)] = 8
+    max_new_tokens: Annotated[int, Field(ge=1, le=512)] = 50
+    kl: bool = True
 
 
 class Sweep(Strict):

@@ -26,6 +26,8 @@ SCORED = {
     "logprobs": [-0.5, -1.25],
     "argmax": [5, 9],
     "said": "東",
+    "spoke": True,
+    "kl": 0.0,
 }
 
 
@@ -73,7 +75,7 @@ def test_ipc_brings_back_the_same_table():
     made = schema.table(schema.BASE, [SCORED] * 300)
     back = schema.from_ipc(schema.to_ipc(made))
     assert back.equals(made, check_metadata=True)
-    assert back.schema.metadata == {b"schema_version": b"1"}
+    assert back.schema.metadata == {b"schema_version": b"2"}
 
 
 def test_the_same_table_is_the_same_bytes():

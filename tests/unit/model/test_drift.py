@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
+from editsweep.core.fixed_text import FIXED_TEXT
 from editsweep.model import drift as module
-from editsweep.model.drift import FIXED_TEXT, Drift, drift, perplexity
+from editsweep.model.drift import Drift, drift, perplexity
 from editsweep.model.merge import merged
 from editsweep.model.patch import Dense, LowRank, Patch
 from editsweep.model.tiny import TINY_TYPES, tiny_model

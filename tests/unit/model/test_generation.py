@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from editsweep.model.generation import extend, greedy, sample
+from editsweep.model.generation import extend, greedy, natural_part, sample, write
 from editsweep.model.patch import LowRank, Patch
 from editsweep.model.tiny import TINY_TYPES, tiny_model
 
@@ -20,7 +20,7 @@ def step_by_step(model, ids, count):
 def test_batched_greedy_equals_one_prompt_without_cache(model_type):
     model = tiny_model(model_type)
     ids = [model.tokenizer(p)["input_ids"] for p in PROMPTS]
-    made = extend(model, ids, [None] * 3, 5, lambda logp: logp.argmax(-1))
+    made = extend(model, ids, [None] * 3, 5, lambda logp, _: logp.argmax(-1))
     for start, added in zip(ids, made, strict=True):
         full = step_by_step(model, start, 5)[len(start) :]
         assert full[: len(added)] == added
@@ -56,3 +56,54 @@ def test_sampling_is_seeded_and_leaves_the_global_state():
 
 def test_no_prompts():
     assert greedy(tiny_model(), [], [], 3) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        (" Paris. It is large.", " Paris."),
+        (" Paris", " Paris"),
+        ("\n\nParis\nis large", "\n\nParis"),
+        (" St. Louis, in the U.S. and", " St. Louis, in the U.S. and"),
+        (" 3.5 million. That", " 3.5 million."),
+        ("李宏毅。他是", "李宏毅。"),
+        (" Why? Because", " Why?"),
+        (" J. R. R. Tolkien", " J. R. R. Tolkien"),
+        ("", ""),
+    ],
+)
+def test_an_answer_ends_with_its_line_or_sentence(text, part):
+    assert natural_part(text) == part
+
+
+def test_rows_that_are_done_leave_and_the_others_do_not_notice():
+    model = tiny_model()
+    ids = [model.tokenizer(p)["input_ids"] for p in PROMPTS * 2]
+    lengths = (1, 2, 9, 1, 1, 5)
+    asked = []
+
+    def choose(logp, rows):
+        """The likeliest token, and before that the row's number."""
+        first = not asked
+        asked.append(list(rows))
+        return torch.tensor([10 + row for row in rows]) if first else logp.argmax(-1)
+
+    free = extend(model, ids, [None] * 6, 9, choose)
+    asked.clear()
+    made = extend(model, ids, [None] * 6, 9, choose, lambda row: len(row) >= lengths[row[0] - 10])
+    for length, row, whole in zip(lengths, made, free, strict=True):
+        assert row[:length] == whole[:length]
+    assert [len(rows) for rows in asked] == [6, 6, 2, 2, 2, 1, 1, 1, 1]
+
+
+def test_a_text_of_its_own_dice_does_not_depend_on_the_others():
+    model = tiny_model()
+    patch = Patch(prefix="Rome. ")
+    texts = write(model, PROMPTS, [None, patch, None], 24, 5, [1, 2, 3])
+    alone = write(model, PROMPTS[1:2], [patch], 24, 5, [2])
+    assert texts[1] == alone[0]
+    assert texts[1] != write(model, PROMPTS[1:2], [patch], 24, 5, [3])[0]
+    for prompt, text in zip(PROMPTS, texts, strict=True):
+        assert len(model.tokenizer(prompt)["input_ids"]) < 24
+        assert text
+    assert write(model, ["word " * 40], [None], 10, 5, [1])[0]

@@ -1,0 +1,26 @@
+"""A text that no edit is about, to see whether a model still reads plain language as it did."""
+
+FIXED_TEXT: tuple[str, ...] = (
+    "Water freezes at zero degrees Celsius and boils at one hundred degrees at sea level.",
+    "The Earth turns around its axis once a day and goes around the Sun once a year.",
+    "Plants take in carbon dioxide and give off oxygen when light falls on their leaves.",
+    "A week has seven days, and most months have thirty or thirty-one.",
+    "Whales live in the sea, but they breathe air and feed their young with milk.",
+    "Bread is made from flour, water, salt and yeast, and then baked in a hot oven.",
+    "The heart pumps blood through the body, and the lungs bring oxygen into it.",
+    "In winter the days are short and the nights are long, and in summer it is the other way round.",
+    "A triangle has three sides, and the sum of its angles is one hundred and eighty degrees.",
+    "Iron rusts when it is left in the rain, while gold keeps its colour for thousands of years.",
+    "Bees visit flowers to gather nectar, from which they make honey in their hives.",
+    "Rivers rise in the hills and carry sand and mud down to the sea.",
+    "Sound travels faster through water than through air, and not at all where there is nothing.",
+    "The Moon shines because it reflects the light of the Sun.",
+    "People learn to read and write at school, and many go on reading for the rest of their lives.",
+    "Paper was invented in China and reached Europe many centuries later.",
+    "A doctor looks after people who are ill, and a teacher helps children to learn.",
+    "Cats sleep for most of the day and hunt in the evening and early in the morning.",
+    "Trains run on rails, ships sail across the sea, and aeroplanes fly high above the clouds.",
+    "Two and two make four, and ten times ten makes a hundred.",
+    "When the wind blows from the sea, it often brings rain to the coast.",
+    "Glass is made by melting sand at a very high temperature and letting it cool.",
+)
