@@ -54,8 +54,11 @@ class Line:
 
     def fault(self, folder: Path) -> str | None:
         """Why the files in `folder` are not what this line says, or None."""
-        if self.schema_version != schema.VERSION:
-            return f"schema version {self.schema_version}, this EditSweep writes {schema.VERSION}"
+        if not 1 <= self.schema_version <= schema.VERSION:
+            return (
+                f"schema version {self.schema_version}, this EditSweep reads {schema.VERSION} and "
+                "what is older"
+            )
         if set(self.files) != set(schema.PARTS):
             return f"files {sorted(self.files)} instead of {sorted(schema.PARTS)}"
         for kind, kept in self.files.items():

@@ -164,6 +164,18 @@ class SweepStore:
             raise StoreError(f"{self.folder}: no committed unit {', '.join(absent)}")
         return {kind: self._read(kind, wanted) for kind in kinds}
 
+    def part(self, kind: str, unit_id: str) -> pa.Table:
+        """One part as it was committed, its rows in their own order; it is not checked again.
+
+        Raises:
+            StoreError: it is not there, or does not fit the schema.
+        """
+        path = self.folder / "parts" / unit_id / f"{kind}.arrow"
+        try:
+            return schema.fitted(schema.from_ipc(path.read_bytes()), schema.PARTS[kind])
+        except (OSError, pa.ArrowInvalid, ValueError) as error:
+            raise StoreError(f"{path}: {error}") from None
+
     def event(self, **fields: object) -> None:
         """Append one line to `progress.jsonl`, with the time in UTC."""
         self._need_lock()
@@ -194,7 +206,7 @@ class SweepStore:
                 f"unit {unit_id} has parts {sorted(parts)}, not {sorted(schema.PARTS)}"
             )
         try:
-            _fit(schema.from_ipc(parts[kind]), kind)
+            schema.fitted(schema.from_ipc(parts[kind]), schema.PARTS[kind])
             return entry(parts[kind])
         except (pa.ArrowInvalid, ValueError) as error:
             raise StoreError(f"unit {unit_id}: {kind}: {error}") from None
@@ -217,12 +229,7 @@ class SweepStore:
 
     def _read(self, kind: str, unit_ids: Iterable[str]) -> pa.Table:
         tables = [schema.PARTS[kind].empty_table()]
-        for unit_id in unit_ids:
-            path = self.folder / "parts" / unit_id / f"{kind}.arrow"
-            try:
-                tables.append(_fit(schema.from_ipc(path.read_bytes()), kind))
-            except (OSError, pa.ArrowInvalid, ValueError) as error:
-                raise StoreError(f"{path}: {error}") from None
+        tables += [self.part(kind, unit_id) for unit_id in unit_ids]
         # The sort is stable and the units come in order, so ties are in a fixed order too.
         whole = pa.concat_tables(tables)
         return whole.take(pc.sort_indices(whole, [(key, "ascending") for key in _ORDER[kind]]))
@@ -236,17 +243,6 @@ class SweepStore:
                 f"{self.folder}: cannot {what}: {error.strerror or error}. Make room or mend the "
                 "folder's rights, then give the same command again; what was kept stays."
             ) from error
-
-
-def _fit(found: pa.Table, kind: str) -> pa.Table:
-    """`found` with exactly the schema of `kind`, or ValueError (ArrowInvalid is one)."""
-    wanted = schema.PARTS[kind]
-    if found.schema.names != wanted.names:
-        odd = sorted(set(found.schema.names) ^ set(wanted.names))
-        raise ValueError(f"columns do not match the schema: {', '.join(odd) or 'other order'}")
-    fitted = found.cast(wanted)
-    fitted.validate(full=True)
-    return fitted
 
 
 def _fingerprint(text: str) -> object:

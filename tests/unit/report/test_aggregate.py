@@ -10,7 +10,8 @@ import pytest
 from scipy.stats import norm
 
 from editsweep.core import schema
-from editsweep.report.aggregate import by_facet, interval, leaderboard, timings
+from editsweep.report.aggregate import by_facet, leaderboard, timings
+from editsweep.report.statistics import interval
 
 CELL = {
     "cell_id": "c1",
