@@ -137,6 +137,21 @@ class SweepStore:
         done.add(unit_id)
         return True
 
+    def withdraw(self, unit_id: str) -> None:
+        """Take a kept unit back: it counts no more, and can be committed again.
+
+        Its files stay until then.
+
+        Raises:
+            StoreError: it is not kept, or the manifest cannot be written.
+        """
+        done = self._need_lock()
+        if unit_id not in done:
+            raise StoreError(f"{self.folder}: no committed unit {unit_id}")
+        with self._writing(f"take unit {unit_id} back"):
+            durable.append_line(self._manifest, manifest.withdrawal(unit_id, _now()))
+        done.discard(unit_id)
+
     def committed(self) -> dict[str, Line]:
         """Every unit that is kept and undamaged, by id; what is wrong goes to `warnings`."""
         lines, self.warnings = manifest.read(self._manifest, self.folder / "parts")
