@@ -154,12 +154,13 @@ class Dispatch:
         edits = unit.stop - unit.start
         self._edits_now += edits
         self._edits_left -= edits
-        self._failed += _failed(schema.from_ipc(parts["edits"]))
+        failed = _failed(schema.from_ipc(parts["edits"]))
+        self._failed += failed
         self._writer.put(
             lambda: self._store.commit(key, parts, attempt=attempt, seconds=seconds, host=host)
         )
-        done = {"unit": key, "edits": edits, "seconds": round(seconds, 3), "attempt": attempt}
-        self._note(event="committed", **done)
+        done = {"unit": key, "edits": edits, "failed": failed, "seconds": round(seconds, 3)}
+        self._note(event="committed", attempt=attempt, **done)
 
     def _note(self, **fields: object) -> None:
         self._writer.put(partial(self._store.event, **fields))

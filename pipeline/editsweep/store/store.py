@@ -18,7 +18,7 @@ from editsweep.core import schema
 from editsweep.core.names import safe_name
 from editsweep.errors import StoreError
 from editsweep.store import durable, manifest
-from editsweep.store.lock import exclusive
+from editsweep.store.lock import exclusive, is_held
 from editsweep.store.manifest import Entry, Line, entry
 
 _ORDER: Mapping[str, tuple[str, ...]] = {
@@ -205,6 +205,11 @@ class SweepStore:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         with self._writing(f"write {name}"):
             durable.replace_file(self.folder / safe_name("file", name), text.encode())
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a driver has the folder now, this process or another on this machine."""
+        return is_held(self.folder / ".lock")
 
     @property
     def _manifest(self) -> Path:
