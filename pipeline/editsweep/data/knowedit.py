@@ -19,6 +19,8 @@ from editsweep.data.reading import Note
 
 _FACETS = {"Subject_Aliasing": "alias", "Logical_Generalization": "logical"}
 _IDLE = "What do you think of {}?"
+_SENTENCES = 5
+"""So many sentences of each sentiment are scored, the first of the file after the target."""
 
 
 def facts(record: Record, note: Note) -> Iterable[EditRequest]:
@@ -55,6 +57,8 @@ def wikibio(record: Record, note: Note) -> Iterable[EditRequest]:
 def convsent(record: Record, note: Note) -> Iterable[EditRequest]:
     """A liking for `ent` in place of a dislike: the first sentence of each list.
 
+    Whether the liking carries over is read off other sentences (`metrics/sentiment.py`).
+
     Raises:
         Problem: a field is missing, empty or of the wrong type.
     """
@@ -63,7 +67,11 @@ def convsent(record: Record, note: Note) -> Iterable[EditRequest]:
     if not liked:
         raise Problem("pos", "empty", "there is no sentence to edit towards")
     old = old_target(liked[0], disliked, note, "pos")
-    return [EditRequest.of(subject, _IDLE, liked[0], old)]
+    edit = EditRequest.of(subject, _IDLE, liked[0], old)
+    others, asked = liked[1 : _SENTENCES + 1], Questions(note)
+    unwanted = disliked[:_SENTENCES]
+    asked.ask("pos", "reliability", edit.question, others, unwanted, "sentiment")
+    return [remade(edit, edit.target_new, asked.probes.values())]
 
 
 def about_others(requests: tuple[EditRequest, ...]) -> tuple[EditRequest, ...]:
@@ -94,6 +102,7 @@ def sanitation(record: Record, note: Note) -> Iterable[EditRequest]:
         asked.ask(
             place, "locality", optional(kept, "question", place) or "", answers, [new], "retain"
         )
+    asked.ask("question", "reliability", question, [new], truth, "refusal")
     old = old_target(new, truth, note, "target_new")
     return [EditRequest.of(found, prompt, new, old, asked.probes.values())]
 

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from editsweep.core.types import AXES, EditRequest, Probe
+from editsweep.core.types import AXES, TEXT_AXES, EditRequest, Probe
 from editsweep.data.fields import Problem, clean, quoted, same_text, seen
 
 _RECORD_KEYS = ("subject", "prompt", "target_new", "target_true", "relation", "probes")
@@ -38,14 +38,15 @@ def parse_record(record: Any) -> EditRequest:
 def _probe(entry: Any, place: str) -> Probe:
     entry = _object(entry, place, _PROBE_KEYS)
     axis = _text(entry, "axis", place)
-    if axis not in AXES:
-        raise Problem(f"{place}.axis", "unknown_axis", _not_valid(axis, AXES))
+    if axis not in (*AXES, *TEXT_AXES):
+        raise Problem(f"{place}.axis", "unknown_axis", _not_valid(axis, (*AXES, *TEXT_AXES)))
     prompt = _text(entry, "prompt", place, strip=False)
     answers = _texts(entry, "answers", place)
     unwanted = _texts(entry, "unwanted", place)
-    if not answers and axis != "locality":
-        message = f"a {axis} probe needs an answer (only locality can do without: it then asks for "
-        raise Problem(f"{place}.answers", "no_answers", message + "what the unedited model says)")
+    if not answers and axis not in ("locality", "fluency"):
+        message = f"a {axis} probe needs an answer (locality can do without: it then asks for what "
+        message += "the unedited model says; and fluency: the prompt then begins a text)"
+        raise Problem(f"{place}.answers", "no_answers", message)
     both = {same_text(answer) for answer in answers} & {same_text(text) for text in unwanted}
     if both:
         message = f"{sorted(both)[0]!r} is also among the answers; remove it from one of the two"

@@ -6,6 +6,7 @@ from math import isfinite
 
 from editsweep.core.types import Answer, Measurement, Phase, Probe
 from editsweep.metrics import protocols
+from editsweep.metrics.sentiment import sentiment
 
 VERSION = "2"
 
@@ -101,6 +102,12 @@ _REFUSAL = Metric(
     _asked(protocols.refusal),
     "the model's own text refuses, and does not say what it must not",
 )
+_SENTIMENT = Metric(
+    "sentiment",
+    "sentiment",
+    _compared(sentiment),
+    "sentences of the wanted sentiment are likelier, and no less likely than before",
+)
 _ENTROPY = Metric(
     "ngram_entropy",
     "generation",
@@ -132,6 +139,7 @@ SUITE: Mapping[str, tuple[Metric, ...]] = {
 }
 FACETS: Mapping[tuple[str, str], tuple[Metric, ...]] = {
     ("reliability", "refusal"): (_REFUSAL,),
+    ("reliability", "sentiment"): (_SENTIMENT,),
 }
 """What a question of a kind of its own is measured by, in place of its axis' metrics."""
 

@@ -40,6 +40,15 @@ def test_reads_every_field(tmp_path):
     assert request.question == "Lyon is in"
 
 
+def test_a_text_may_begin_without_an_answer(tmp_path):
+    record = {**GOOD, "probes": [{"axis": "fluency", "prompt": "Lyon is"}]}
+    (request,) = read_jsonl(write(tmp_path / "a.jsonl", record)).requests
+    assert request.probes == (Probe.of("fluency", "Lyon is"),)
+    probe = {"axis": "consistency", "prompt": "Lyon is", "answers": ["Lyon is a city."]}
+    (request,) = read_jsonl(write(tmp_path / "a.jsonl", {**GOOD, "probes": [probe]})).requests
+    assert request.probes[0].answers == ("Lyon is a city.",)
+
+
 def test_the_subject_in_the_prompt_becomes_the_template(tmp_path):
     path = write(tmp_path / "a.jsonl", {**GOOD, "prompt": "People say Lyon is in  "})
     assert read_jsonl(path).requests[0].prompt == "People say {} is in"
@@ -84,7 +93,7 @@ BAD = [
     ({**GOOD, "probes": ["x"]}, "probes[0]", "wrong_type", "object"),
     (with_probe(axis="localty"), "probes[0].axis", "unknown_axis", "did you mean 'locality'"),
     (with_probe(answer="x"), "probes[0].answer", "unknown_key", "did you mean 'answers'"),
-    (with_probe(answers=[]), "probes[0].answers", "no_answers", "only locality"),
+    (with_probe(answers=[]), "probes[0].answers", "no_answers", "locality can"),
     (with_probe(answers=["Japan", ""]), "probes[0].answers[1]", "empty", "write some text"),
     (with_probe(answers=[1]), "probes[0].answers[0]", "wrong_type", "1 (number)"),
     (with_probe(answers=1), "probes[0].answers", "wrong_type", "string or a list"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from editsweep.core.types import AXES
+from editsweep.core.types import AXES, TEXT_AXES
 from editsweep.data.fields import same_text
 from editsweep.data.registry import DATASETS, load, needs_file, show, splits
 from editsweep.data.root import datasets_root
@@ -34,6 +34,7 @@ FILES = [
             "paraphrase": {"": 2062},
             "portability": {"reasoning": 1031},
             "locality": {"attribute": 10309, "neighbourhood": 10307},
+            "fluency": {"": 3029},
         },
         {"duplicate_probe": 4},
     ),
@@ -51,6 +52,7 @@ FILES = [
                 "neighbourhood": 8039,
                 "unrelated": 804,
             },
+            "fluency": {"": 2362},
         },
         {"duplicate_probe": 3},
     ),
@@ -63,6 +65,7 @@ FILES = [
             "paraphrase": {"": 426},
             "portability": {"alias": 213},
             "locality": {"attribute": 2130, "neighbourhood": 2128},
+            "fluency": {"": 627},
         },
         {"duplicate_probe": 2},
     ),
@@ -129,9 +132,19 @@ FILES = [
         {"locality": {"relation_specificity": 612}},
     ),
     Expected(
-        "convsent", "knowedit_convsent_test.jsonl", 800, 1, {"locality": {"other_subject": 800}}
+        "convsent",
+        "knowedit_convsent_test.jsonl",
+        800,
+        1,
+        {"locality": {"other_subject": 800}, "reliability": {"sentiment": 800}},
     ),
-    Expected("sanitation", "knowedit_sanitation_test_success.jsonl", 80, 1, {}),
+    Expected(
+        "sanitation",
+        "knowedit_sanitation_test_success.jsonl",
+        80,
+        1,
+        {"reliability": {"refusal": 80}},
+    ),
     Expected(
         "known-1000",
         "known_1000.jsonl",
@@ -172,7 +185,8 @@ EACH = pytest.mark.parametrize("expected", FILES, ids=lambda e: f"{e.dataset}@{e
 def test_counts(expected, real_data):
     card = show(expected.dataset, real_data(expected.file))
     assert card["records"] == expected.records
-    assert card["probes"] == {**expected.probes, "reliability": {"": expected.records}}
+    edits = {"": expected.records, **expected.probes.get("reliability", {})}
+    assert card["probes"] == {**expected.probes, "reliability": edits}
     assert (card["faults"], card["left_out"]) == (expected.faults, expected.left_out)
     assert len(card["relations"]) == expected.relations
 
@@ -188,12 +202,12 @@ def test_what_every_edit_keeps(expected, real_data):
         ids = [probe.probe_id for probe in request.all_probes]
         assert len(ids) == len(set(ids))
         for probe in request.probes:
-            assert probe.axis in AXES
+            assert probe.axis in (*AXES, *TEXT_AXES)
             assert probe.prompt == probe.prompt.strip() != ""
             assert all(text == text.strip() != "" for text in (*probe.answers, *probe.unwanted))
             wanted = {same_text(text) for text in probe.answers}
             assert wanted.isdisjoint(same_text(text) for text in probe.unwanted)
-            assert wanted or expected.dataset == "convsent"
+            assert wanted or expected.dataset == "convsent" or probe.axis == "fluency"
 
 
 @EACH
