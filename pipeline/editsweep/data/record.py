@@ -7,7 +7,7 @@ from typing import Any
 from editsweep.core.types import AXES, TEXT_AXES, EditRequest, Probe
 from editsweep.data.fields import Problem, clean, quoted, same_text, seen
 
-_RECORD_KEYS = ("subject", "prompt", "target_new", "target_true", "relation", "probes")
+_RECORD_KEYS = ("subject", "prompt", "target_new", "target_true", "relation", "probes", "again")
 _PROBE_KEYS = ("axis", "prompt", "answers", "unwanted", "facet")
 
 
@@ -26,6 +26,8 @@ def parse_record(record: Any) -> EditRequest:
         message = f"{quoted(new)} is what target_true says already; an edit has to change something"
         raise Problem("target_new", "no_op", message)
     relation = _text(record, "relation", empty=True) if "relation" in record else ""
+    if not isinstance(record.get("again", False), bool):
+        raise Problem("again", "wrong_type", f"{seen(record['again'])}; write true or false")
     listed = record.get("probes", [])
     if not isinstance(listed, list):
         raise Problem("probes", "wrong_type", f"{seen(listed)}; write a list of objects")

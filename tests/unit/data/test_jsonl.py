@@ -71,6 +71,7 @@ def test_byte_order_mark_and_empty_lines_are_skipped_and_lines_still_count(tmp_p
 
 
 BAD = [
+    ({**GOOD, "again": 1}, "again", "wrong_type", "true or false"),
     (b"{'subject': 1}", "", "invalid_json", "column 2"),
     (b'{"prompt": "caf\xe9", "target_new": "x"}', "", "broken_utf8", "0xe9"),
     (b"[" * 100_000, "", "invalid_json", "nested"),
@@ -135,6 +136,21 @@ def test_contradictions_and_duplicates_name_both_lines(tmp_path):
     assert [(f.line, f.kind) for f in read.faults] == [(3, "contradiction"), (4, "duplicate")]
     assert "line 2, which gives 'Japan'" in read.faults[0].message
     assert "line 2" in read.faults[1].message
+
+
+def test_a_fact_may_be_edited_again_on_purpose(tmp_path):
+    second, third = {**GOOD, "target_new": "Peru", "again": True}, {**with_probe(), "again": True}
+    path = write(tmp_path / "a.jsonl", GOOD, second, third, {**GOOD, "again": True})
+    read = read_jsonl(path, skip_bad=True)
+    assert [r.target_new for r in read.requests] == ["Japan", "Peru", "Japan"]
+    assert [(f.line, f.kind, f.position) for f in read.faults] == [
+        (2, "contradiction", 1),
+        (3, "repeated", 2),
+        (4, "duplicate", None),
+    ]
+    assert write_jsonl(read.requests, tmp_path / "b.jsonl") == 3
+    assert read_jsonl(tmp_path / "b.jsonl").requests == read.requests
+    assert '"again"' not in (tmp_path / "b.jsonl").read_text().splitlines()[0]
 
 
 def test_the_same_prompt_of_two_subjects_is_no_contradiction(tmp_path):

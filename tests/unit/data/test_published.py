@@ -7,6 +7,8 @@ import pytest
 
 from editsweep.core.types import AXES, TEXT_AXES
 from editsweep.data.fields import same_text
+from editsweep.data.jsonl import read_jsonl, write_jsonl
+from editsweep.data.manifest import manifest_of
 from editsweep.data.registry import DATASETS, load, needs_file, show, splits
 from editsweep.data.root import datasets_root
 
@@ -189,6 +191,26 @@ def test_counts(expected, real_data):
     assert card["probes"] == {**expected.probes, "reliability": edits}
     assert (card["faults"], card["left_out"]) == (expected.faults, expected.left_out)
     assert len(card["relations"]) == expected.relations
+
+
+@EACH
+def test_the_manifest_has_these_counts(expected):
+    counted = {each["file"]: each for each in manifest_of(expected.dataset).counted}
+    assert counted[expected.file] == {
+        "file": expected.file,
+        "records": expected.records,
+        "faults": expected.faults,
+        "left_out": expected.left_out,
+    }
+
+
+@EACH
+def test_what_is_converted_is_the_same(expected, real_data, tmp_path):
+    data = load(expected.dataset, path=real_data(expected.file), skip_bad=True)
+    assert write_jsonl(data.requests, tmp_path / "a.jsonl") == expected.records
+    again = read_jsonl(tmp_path / "a.jsonl")
+    assert again.requests == data.requests
+    assert {fault.kind for fault in again.faults} <= {"contradiction", "repeated"}
 
 
 @EACH
