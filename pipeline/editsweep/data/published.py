@@ -11,11 +11,12 @@ one that is kept is noted, counted and told. The kinds of notes:
     no_answers      a probe has a question and no answer; it is left out
     answer_is_target a question that excludes the new target accepts it; that answer is taken out
     duplicate_probe the same question with the same answers again; it is left out
+    unpaired        a list of questions and one of answers differ in length; the rest is left out
     repeated, contradiction   an earlier record edits the same fact, to the same or another target
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,31 @@ from typing import Any
 from editsweep.core.types import Axis, EditRequest, Probe
 from editsweep.data.dataset import Read
 from editsweep.data.fields import Problem, clean, listing, mapping, optional, quoted, same_text
-from editsweep.data.reading import Note, Unfold, lenient, read_requests, whole
+from editsweep.data.reading import Note, Unfold, lenient, read_requests
 from editsweep.errors import DataError
 
 Record = Mapping[str, Any]
+
+
+def records(value: Any) -> Iterator[tuple[str, Any]]:
+    """The records in a value: itself, the rows of an object of columns, or the one list in it.
+
+    Raises:
+        Problem: the columns differ in length.
+    """
+    columns = isinstance(value, dict) and list(value.values())
+    if not columns or not all(isinstance(column, list) for column in columns):
+        yield "", value
+    elif len(columns) == 1 and all(isinstance(row, dict) for row in columns[0]):
+        (name,) = value
+        for index, row in enumerate(columns[0]):
+            yield f"{name}[{index}]", row
+    elif len({len(column) for column in columns}) > 1:
+        lengths = ", ".join(f"{name} {len(column)}" for name, column in value.items())
+        raise Problem("", "wrong_type", f"an object of columns of different lengths ({lengths})")
+    else:
+        for index, row in enumerate(zip(*columns, strict=True)):
+            yield f"[{index}]", dict(zip(value, row, strict=True))
 
 
 @dataclass(frozen=True)
@@ -41,7 +63,7 @@ class Published:
     source: str
     licence: str
     splits: tuple[str, ...] = ("all",)
-    unfold: Unfold = whole
+    unfold: Unfold = records
     finish: Callable[[tuple[EditRequest, ...]], tuple[EditRequest, ...]] = tuple
 
     def read(self, split: str, path: Path | None, skip_bad: bool) -> Read:

@@ -55,13 +55,13 @@ def read_requests(
         try:
             made = _made(value, parse, note)
             for request in made:
-                compare(request, before.get(_fact(request), []), note)
+                compare(request, before.get(fact(request), []), note)
         except Problem as problem:
             field = inside(place, problem.field)
             faults.append(Fault(str(path), line, field, problem.kind, problem.message))
         else:
             for request in made:
-                before.setdefault(_fact(request), []).append((line, request))
+                before.setdefault(fact(request), []).append((line, request))
             requests += made
             faults += notes
     read = Read(tuple(requests), tuple(faults))
@@ -135,7 +135,8 @@ def _note(
     notes.append(Fault(file, line, inside(place, field), kind, message, position))
 
 
-def _fact(request: EditRequest) -> tuple[str, str]:
+def fact(request: EditRequest) -> tuple[str, str]:
+    """What an edit is about: two edits of one fact cannot both hold."""
     return same_text(request.subject or ""), same_text(request.prompt)
 
 

@@ -4,10 +4,10 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from editsweep.core.types import AXES, EditRequest, Probe
+from editsweep.core.types import AXES, TEXT_AXES, EditRequest, Probe
 from editsweep.data.fields import Problem, clean, quoted, same_text, seen
 
-_RECORD_KEYS = ("subject", "prompt", "target_new", "target_true", "relation", "probes")
+_RECORD_KEYS = ("subject", "prompt", "target_new", "target_true", "relation", "probes", "again")
 _PROBE_KEYS = ("axis", "prompt", "answers", "unwanted", "facet")
 
 
@@ -26,6 +26,8 @@ def parse_record(record: Any) -> EditRequest:
         message = f"{quoted(new)} is what target_true says already; an edit has to change something"
         raise Problem("target_new", "no_op", message)
     relation = _text(record, "relation", empty=True) if "relation" in record else ""
+    if not isinstance(record.get("again", False), bool):
+        raise Problem("again", "wrong_type", f"{seen(record['again'])}; write true or false")
     listed = record.get("probes", [])
     if not isinstance(listed, list):
         raise Problem("probes", "wrong_type", f"{seen(listed)}; write a list of objects")
@@ -38,14 +40,15 @@ def parse_record(record: Any) -> EditRequest:
 def _probe(entry: Any, place: str) -> Probe:
     entry = _object(entry, place, _PROBE_KEYS)
     axis = _text(entry, "axis", place)
-    if axis not in AXES:
-        raise Problem(f"{place}.axis", "unknown_axis", _not_valid(axis, AXES))
+    if axis not in (*AXES, *TEXT_AXES):
+        raise Problem(f"{place}.axis", "unknown_axis", _not_valid(axis, (*AXES, *TEXT_AXES)))
     prompt = _text(entry, "prompt", place, strip=False)
     answers = _texts(entry, "answers", place)
     unwanted = _texts(entry, "unwanted", place)
-    if not answers and axis != "locality":
-        message = f"a {axis} probe needs an answer (only locality can do without: it then asks for "
-        raise Problem(f"{place}.answers", "no_answers", message + "what the unedited model says)")
+    if not answers and axis not in ("locality", "fluency"):
+        message = f"a {axis} probe needs an answer (locality can do without: it then asks for what "
+        message += "the unedited model says; and fluency: the prompt then begins a text)"
+        raise Problem(f"{place}.answers", "no_answers", message)
     both = {same_text(answer) for answer in answers} & {same_text(text) for text in unwanted}
     if both:
         message = f"{sorted(both)[0]!r} is also among the answers; remove it from one of the two"

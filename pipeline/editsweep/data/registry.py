@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from editsweep.core.names import unknown
 from editsweep.core.registry import Registry
-from editsweep.data.dataset import Dataset, Loader, Read, card
+from editsweep.data.dataset import Dataset, Fault, Loader, Read, card
 from editsweep.data.jsonl import read_jsonl
+from editsweep.data.manifest import fetched, manifest_of
 from editsweep.data.published import Published
 from editsweep.errors import ConfigError, DataError
 
@@ -33,6 +34,9 @@ DATASETS = Registry(
         "known-1000": "editsweep.data.known:KNOWN_1000",
         "cknowedit": "editsweep.data.multilingual:CKNOWEDIT",
         "bmike-53": "editsweep.data.multilingual:BMIKE_53",
+        "qaedit": "editsweep.data.answering:QAEDIT",
+        "unke": "editsweep.data.answering:UNKE",
+        "wikibigedit": "editsweep.data.answering:WIKIBIGEDIT",
     },
 )
 
@@ -168,6 +172,8 @@ def open_source(source: str, limit: int | None = None, skip_bad: bool = False) -
 def show(name: str, path: Path | None = None, skip_bad: bool = True) -> dict[str, Any]:
     """The card of a dataset with all its splits, as plain JSON.
 
+    Of a published one without a file that is only what is known of it; `records` is null then.
+
     Raises:
         ConfigError: there is no such dataset.
         DataError: the data are missing or damaged, or have bad records and not `skip_bad`.
@@ -175,10 +181,26 @@ def show(name: str, path: Path | None = None, skip_bad: bool = True) -> dict[str
     name, path = locate(name, path)
     loader = _loader(name)
     parts = []
-    for split in loader.splits:
+    bare = path is None and isinstance(loader, Published) and fetched(name) is None
+    for split in () if bare else loader.splits:
         read = _read(name, loader, split, path, skip_bad)
         parts.append(Dataset.of(_short(name), split, read.requests, read.faults))
-    return card(_short(name), loader, parts)
+    known = {"manifest": None if _is_file(name) else manifest_of(name).plain}
+    unread: dict[str, Any] = {"records": None} if bare else {}
+    return card(_short(name), loader, parts) | known | unread
+
+
+def faults(name: str, path: Path | None = None) -> tuple[Fault, ...]:
+    """Every fault of every split, even where no record is left.
+
+    Raises:
+        ConfigError: there is no such dataset.
+        DataError: the data are missing or damaged.
+    """
+    name, path = locate(name, path)
+    loader = _loader(name)
+    reads = [_read(name, loader, split, path, skip_bad=True) for split in loader.splits]
+    return tuple(fault for read in reads for fault in read.faults)
 
 
 @dataclass(frozen=True)
@@ -197,10 +219,13 @@ class _File:
 
 def _read(name: str, loader: Loader, split: str, path: Path | None, skip_bad: bool) -> Read:
     if path is None and isinstance(loader, Published):
-        raise ConfigError(
-            f"dataset {name!r} is not shipped; name your file of it: `{name}@FILE`, in a sweep also "
-            f"`path: FILE`, on the command line also --path FILE (it is published as {loader.source})"
-        )
+        path = fetched(name)
+        if path is None:
+            raise ConfigError(
+                f"dataset {name!r} is not shipped; name your file of it: `{name}@FILE`, in a sweep "
+                "also `path: FILE`, on the command line also --path FILE (it is published as "
+                f"{loader.source}), or `editsweep datasets fetch {name}` if it is on the hub"
+            )
     return loader.read(split, path, skip_bad)
 
 

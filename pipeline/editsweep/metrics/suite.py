@@ -6,6 +6,7 @@ from math import isfinite
 
 from editsweep.core.types import Answer, Measurement, Phase, Probe
 from editsweep.metrics import protocols
+from editsweep.metrics.sentiment import sentiment
 
 VERSION = "2"
 
@@ -104,8 +105,8 @@ _REFUSAL = Metric(
 _SENTIMENT = Metric(
     "sentiment",
     "sentiment",
-    _compared(protocols.sentiment),
-    "how far the feeling turned while the topic was kept; 0.5 is not at all",
+    _compared(sentiment),
+    "sentences of the wanted sentiment are likelier, and no less likely than before",
 )
 _ENTROPY = Metric(
     "ngram_entropy",

@@ -58,7 +58,8 @@ METRIC_MEANING: Mapping[str, str] = {
     "contains": "the model's own text, to its natural end, contains the expected answer",
     "equals": "the model's own text, to its natural end, is the expected answer and no more",
     "refusal": "the model's own text refuses, and does not say what it must not",
-    "sentiment": "how far the feeling turned while the topic was kept; 0.5 is not at all",
+    "sentiment": "sentences of the wanted sentiment are likelier than others, and no less likely "
+    "than before the edit",
     "ngram_entropy": "of 2-grams and 3-grams of a text that the model writes, in bits; low if it "
     "repeats itself",
     "repetition": "share of 4-grams of a text that the model writes that were there before",

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import get_args
 
 import pytest
 
-from editsweep.core.types import Axis
+from editsweep.core.types import AXES, TEXT_AXES
 from editsweep.data.fields import same_text
+from editsweep.data.jsonl import read_jsonl, write_jsonl
+from editsweep.data.manifest import manifest_of
 from editsweep.data.registry import DATASETS, load, needs_file, show, splits
 from editsweep.data.root import datasets_root
 
@@ -33,9 +34,9 @@ FILES = [
         34,
         {
             "paraphrase": {"": 2062},
-            "fluency": {"": 3029},
             "portability": {"reasoning": 1031},
             "locality": {"attribute": 10309, "neighbourhood": 10307},
+            "fluency": {"": 3029},
         },
         {"duplicate_probe": 4},
     ),
@@ -46,7 +47,6 @@ FILES = [
         34,
         {
             "paraphrase": {"": 1608},
-            "fluency": {"": 2362},
             "portability": {"reasoning": 804},
             "locality": {
                 "attribute": 8039,
@@ -54,6 +54,7 @@ FILES = [
                 "neighbourhood": 8039,
                 "unrelated": 804,
             },
+            "fluency": {"": 2362},
         },
         {"duplicate_probe": 3},
     ),
@@ -64,9 +65,9 @@ FILES = [
         29,
         {
             "paraphrase": {"": 426},
-            "fluency": {"": 627},
             "portability": {"alias": 213},
             "locality": {"attribute": 2130, "neighbourhood": 2128},
+            "fluency": {"": 627},
         },
         {"duplicate_probe": 2},
     ),
@@ -137,7 +138,7 @@ FILES = [
         "knowedit_convsent_test.jsonl",
         800,
         1,
-        {"reliability": {"sentiment": 800}, "locality": {"other_subject": 800}},
+        {"locality": {"other_subject": 800}, "reliability": {"sentiment": 800}},
     ),
     Expected(
         "sanitation",
@@ -186,10 +187,30 @@ EACH = pytest.mark.parametrize("expected", FILES, ids=lambda e: f"{e.dataset}@{e
 def test_counts(expected, real_data):
     card = show(expected.dataset, real_data(expected.file))
     assert card["records"] == expected.records
-    own = expected.probes.get("reliability", {})
-    assert card["probes"] == {**expected.probes, "reliability": {"": expected.records, **own}}
+    edits = {"": expected.records, **expected.probes.get("reliability", {})}
+    assert card["probes"] == {**expected.probes, "reliability": edits}
     assert (card["faults"], card["left_out"]) == (expected.faults, expected.left_out)
     assert len(card["relations"]) == expected.relations
+
+
+@EACH
+def test_the_manifest_has_these_counts(expected):
+    counted = {each["file"]: each for each in manifest_of(expected.dataset).counted}
+    assert counted[expected.file] == {
+        "file": expected.file,
+        "records": expected.records,
+        "faults": expected.faults,
+        "left_out": expected.left_out,
+    }
+
+
+@EACH
+def test_what_is_converted_is_the_same(expected, real_data, tmp_path):
+    data = load(expected.dataset, path=real_data(expected.file), skip_bad=True)
+    assert write_jsonl(data.requests, tmp_path / "a.jsonl") == expected.records
+    again = read_jsonl(tmp_path / "a.jsonl")
+    assert again.requests == data.requests
+    assert {fault.kind for fault in again.faults} <= {"contradiction", "repeated"}
 
 
 @EACH
@@ -203,7 +224,7 @@ def test_what_every_edit_keeps(expected, real_data):
         ids = [probe.probe_id for probe in request.all_probes]
         assert len(ids) == len(set(ids))
         for probe in request.probes:
-            assert probe.axis in get_args(Axis)
+            assert probe.axis in (*AXES, *TEXT_AXES)
             assert probe.prompt == probe.prompt.strip() != ""
             assert all(text == text.strip() != "" for text in (*probe.answers, *probe.unwanted))
             wanted = {same_text(text) for text in probe.answers}
