@@ -8,6 +8,8 @@ from editsweep.core.types import Answer, Measurement, Phase, Probe
 from editsweep.metrics import protocols
 
 VERSION = "2"
+# Status of a number whose condition the unedited model does not meet.
+UNMET = "condition unmet"
 
 Take = Callable[[Probe, Answer, Answer], float | None]
 
@@ -129,6 +131,7 @@ SUITE: Mapping[str, tuple[Metric, ...]] = {
     "locality": (_AGREEMENT, _CORRECT, _KL, _PREFERENCE, _MAGNITUDE),
     "fluency": (_ENTROPY, _REPETITION, _PERPLEXITY),
     "consistency": (_CONSISTENCY,),
+    "condition": (_EXACT, _TOKENS),
 }
 FACETS: Mapping[tuple[str, str], tuple[Metric, ...]] = {
     ("reliability", "refusal"): (_REFUSAL,),
@@ -150,10 +153,17 @@ def measure(probe: Probe, before: Answer, after: Answer, phase: Phase) -> list[M
     ]
 
 
-def not_measured(probe: Probe, before: Answer, reason: str) -> list[Measurement]:
-    """The rows of a failed edit: the numbers that would have been taken, null, with a reason."""
+def knows(answer: Answer) -> bool:
+    """Whether a condition is met: greedy decoding says an accepted answer, whole."""
+    return protocols.exact_match(answer) == 1
+
+
+def not_measured(
+    probe: Probe, before: Answer, reason: str, phase: Phase = "post"
+) -> list[Measurement]:
+    """The numbers that would have been taken, of a failed edit say: null, with a reason."""
     return [
-        _measurement(probe, metric, "post", None, reason)
+        _measurement(probe, metric, phase, None, reason)
         for metric in metrics_of(probe)
         if metric.take(probe, before, before) is not None
     ]
