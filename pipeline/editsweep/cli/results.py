@@ -34,7 +34,8 @@ def report(folder: Folder, json: Json = False) -> None:
 
     board, page = publish.report(folder)
     if json:
-        as_json({"leaderboard": str(board), "report": str(page), "rows": _rows(folder)})
+        rows, cases = _rows(folder), publish.cases_of(folder).to_dicts()
+        as_json({"leaderboard": str(board), "report": str(page), "rows": rows, "cases": cases})
         return
     print_board(folder)
     console.print(f"{board}\n{page}", markup=False)

@@ -32,6 +32,7 @@ def render(
     measurements: pl.DataFrame,
     answers: pl.DataFrame,
     along: pl.DataFrame,
+    cases: pl.DataFrame,
 ) -> str:
     """The whole page of one sweep.
 
@@ -42,6 +43,7 @@ def render(
         measurements: the `measurements` table.
         answers: the `answers` table.
         along: sequences checkpoint by checkpoint, from `chains.curves`.
+        cases: the scores of cases, from `cases.case_scores`.
 
     Raises:
         ConfigError: the template is not found.
@@ -67,6 +69,7 @@ def render(
             facets=_facets(by_facet(plan, edits, measurements)),
             known=_known(plan, edits, measurements),
             full=_by_label(_before_after(board)),
+            cases_held=_by_label(_before_after(cases, "score")),
             meanings=_meanings(board),
             cells=[{**cell, "params": _json(cell.get("params", {}))} for cell in plan["cells"]],
             suite=_json(plan.get("suite", {})),
@@ -134,9 +137,9 @@ def _by_label(frame: pl.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
     return [(label, list(group)) for (_, label), group in rows]
 
 
-def _before_after(board: pl.DataFrame) -> pl.DataFrame:
-    """Both phases of a metric in one row, as structs `pre` and `post`."""
-    key = ["cell_id", "label", "axis", "metric", "protocol"]
+def _before_after(board: pl.DataFrame, *further: str) -> pl.DataFrame:
+    """Both phases of a metric in one row, as structs `pre` and `post`; `further` tells rows apart."""
+    key = ["cell_id", "label", *further, "axis", "metric", "protocol"]
     numbers = pl.struct("mean", "ci_low", "ci_high", "interval", "n")
     return board.group_by(key, maintain_order=True).agg(
         pre=numbers.filter(pl.col("phase") == "pre").first(),

@@ -11,13 +11,15 @@ import pyarrow as pa
 from editsweep.core.cells import guarded
 from editsweep.errors import StoreError
 from editsweep.report.aggregate import leaderboard, timings
+from editsweep.report.cases import case_scores
 from editsweep.report.chains import curves, has_chains
 from editsweep.report.html import render
 
 
 def write_report(folder: Path, tables: Mapping[str, pa.Table]) -> tuple[Path, Path]:
-    """Write `leaderboard.csv`, `timings.csv`, `chains.csv` and `report.html` into a sweep's folder.
+    """Write `leaderboard.csv`, `timings.csv` and `report.html` into a sweep's folder.
 
+    Where there are sequences also `chains.csv`, where edits are of cases also `cases.csv`.
     The same parts give the same bytes, whatever the order they came in; no clock is read.
     `leaderboard.csv` holds nothing that was timed, so it is also the same after a resumed run.
 
@@ -37,10 +39,13 @@ def write_report(folder: Path, tables: Mapping[str, pa.Table]) -> tuple[Path, Pa
     )
     board = leaderboard(plan, edits, measurements)
     along = curves(plan, edits, measurements)
-    page = render(plan, board, edits, measurements, answers, along)
+    cases = case_scores(plan, edits, measurements)
+    page = render(plan, board, edits, measurements, answers, along, cases)
     _write(folder / "timings.csv", csv(timings(plan, edits)))
     if has_chains(plan):
         _write(folder / "chains.csv", csv(along))
+    if cases.height:
+        _write(folder / "cases.csv", csv(cases))
     return _write(folder / "leaderboard.csv", csv(board)), _write(folder / "report.html", page)
 
 

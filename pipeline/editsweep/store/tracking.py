@@ -47,6 +47,7 @@ _SWEEP_FILES = (
     "leaderboard.csv",
     "timings.csv",
     "chains.csv",
+    "cases.csv",
     "sweep.lock.yaml",
     "plan.json",
 )
