@@ -1,5 +1,7 @@
 """Questions that count only where the unedited model knows what they need."""
 
+from pathlib import Path
+
 import pytest
 
 from editsweep.core.types import EditRequest, Probe
@@ -8,6 +10,7 @@ from editsweep.editors.ft import FtSpec
 from editsweep.editors.none import NoneSpec
 from editsweep.errors import EditError
 from editsweep.run.chain import Chain, Checkpoint, go_on
+from editsweep.run.drive import RunOptions, run_sweep
 from editsweep.run.evaluate import (
     AskSettings,
     UnitIds,
@@ -17,6 +20,8 @@ from editsweep.run.evaluate import (
     joined,
 )
 from editsweep.run.failures import unasked_unit
+from editsweep.run.sweep import parse_sweep
+from editsweep.store.store import SweepStore
 from editsweep.testing import tiny_model
 
 SETTINGS, IDS = AskSettings((), 2), UnitIds("s", "c", "u")
@@ -93,3 +98,19 @@ def test_a_sequence_does_not_ask_again_what_does_not_count(model, request_):
         ("portability", "met", "ok"),
         ("portability", "unmet", "condition unmet"),
     }
+
+
+def test_a_sweep_over_published_conditions_tells_what_did_not_count(tmp_path):
+    file = Path(__file__).parents[2] / "data" / "rippleedits.json"
+    text = (
+        "name: t\nmodels: [tiny-llama]\neditors: [none]\n"
+        f"datasets: ['rippleedits@{file}']\nmetrics: {{max_new_tokens: 2, axes: [locality]}}\n"
+    )
+    options = RunOptions("inline", threads=1, cache=tmp_path / "cache", record=False)
+    assert run_sweep(parse_sweep(text), tmp_path / "t", options).exit_code == 0
+    store = SweepStore(tmp_path / "t")
+    rows = store.table("measurements").to_pylist()
+    assert {row["axis"] for row in rows} == {"reliability", "locality", "condition"}
+    unmet = {row["facet"] for row in rows if row["status"] == "condition unmet"}
+    assert unmet == {"relation_specificity"}
+    assert "<dt>condition</dt>" in (tmp_path / "t" / "report.html").read_text(encoding="utf-8")
