@@ -62,10 +62,18 @@ def as_record(request: EditRequest) -> dict[str, Any]:
         record["target_true"] = request.target_true
     if request.relation:
         record["relation"] = request.relation
+    if request.case:
+        record["case"] = request.case
+    places = {probe.probe_id: place for place, probe in enumerate(request.probes)}
     record["probes"] = []
     for probe in request.probes:
         entry: dict[str, Any] = {"axis": probe.axis, "prompt": probe.prompt}
-        optional = {"facet": probe.facet, "answers": probe.answers, "unwanted": probe.unwanted}
+        optional: dict[str, Any] = {
+            "facet": probe.facet,
+            "answers": probe.answers,
+            "unwanted": probe.unwanted,
+            "needs": [places[need] for need in probe.needs],
+        }
         entry.update((key, value) for key, value in optional.items() if value)
         record["probes"].append(entry)
     return record

@@ -10,6 +10,9 @@ one that is kept is noted, counted and told. The kinds of notes:
     empty           a question or another text says nothing; the probe is left out
     no_answers      a probe has a question and no answer; it is left out
     answer_is_target a question that excludes the new target accepts it; that answer is taken out
+    short_alias     an accepted answer is a code or a flag; it is accepted
+    several_queries a test asks more than one question; each is a probe
+    condition_is_test a test of the new fact needs the unedited model to pass it; it is kept so
     duplicate_probe the same question with the same answers again; it is left out
     unpaired        a list of questions and one of answers differ in length; the rest is left out
     repeated, contradiction   an earlier record edits the same fact, to the same or another target
@@ -21,7 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from editsweep.core.types import Axis, EditRequest, Probe
+from editsweep.core.types import CONDITION, Axis, EditRequest, Probe
 from editsweep.data.dataset import Read
 from editsweep.data.fields import Problem, clean, listing, mapping, optional, quoted, same_text
 from editsweep.data.reading import Note, Unfold, lenient, read_requests
@@ -97,6 +100,7 @@ class Questions:
         answers: Iterable[str | None] | None,
         unwanted: Iterable[str | None] = (),
         facet: str = "",
+        needs: Iterable[str] = (),
     ) -> None:
         """Add a probe that `field` of the record holds; a prompt of None is no probe at all.
 
@@ -113,7 +117,13 @@ class Questions:
         else:
             taken = {same_text(text) for text in wanted}
             other = [text for text in unwanted if text and same_text(text) not in taken]
-            self._add(field, Probe.of(axis, prompt, wanted, other, facet))
+            self._add(field, Probe.of(axis, prompt, wanted, other, facet, needs))
+
+    def condition(self, prompt: str, answers: Iterable[str]) -> str:
+        """The id of a probe that others need; several may need the same."""
+        probe = Probe.of(CONDITION, prompt, answers)
+        self.probes[probe.probe_id] = probe
+        return probe.probe_id
 
     def ask_all(
         self,
@@ -191,6 +201,7 @@ def remade(request: EditRequest, target_new: str, probes: Iterable[Probe]) -> Ed
         request.target_true,
         probes,
         request.relation,
+        request.case,
     )
 
 

@@ -74,12 +74,14 @@ def read_requests(
 
 
 def strict(request: EditRequest, earlier: list[tuple[int, EditRequest]], _: Note) -> None:
-    """Refuses a second edit of one fact.
+    """Refuses a second edit of one fact in the same case.
 
     Raises:
         Problem: there is an earlier one.
     """
     for line, first in earlier:
+        if first.case != request.case:
+            continue
         if same_text(first.target_new) != same_text(request.target_new):
             message = (
                 f"{quoted(request.target_new)} contradicts line {line}, which gives "

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from editsweep.core.names import unknown
 from editsweep.core.registry import Registry
+from editsweep.core.types import whole_cases
 from editsweep.data.dataset import Dataset, Fault, Loader, Read, card
 from editsweep.data.jsonl import read_jsonl
 from editsweep.data.manifest import fetched, manifest_of
@@ -33,6 +34,8 @@ DATASETS = Registry(
         "sanitation": "editsweep.data.knowedit:SANITATION",
         "known-1000": "editsweep.data.known:KNOWN_1000",
         "cknowedit": "editsweep.data.multilingual:CKNOWEDIT",
+        "mquake": "editsweep.data.mquake:MQUAKE",
+        "rippleedits": "editsweep.data.ripple:RIPPLEEDITS",
         "bmike-53": "editsweep.data.multilingual:BMIKE_53",
         "qaedit": "editsweep.data.answering:QAEDIT",
         "unke": "editsweep.data.answering:UNKE",
@@ -51,13 +54,13 @@ def load(
     path: Path | None = None,
     skip_bad: bool = False,
 ) -> Dataset:
-    """The first `limit` requests of a split, or all of them.
+    """The first requests of a split, or all of them.
 
     Args:
         name: a name in `DATASETS`, one with a path as NAME@PATH, or the path of a file in our
             JSONL format.
         split: one of `splits(name)`; `test` also stands for the whole of an undivided dataset.
-        limit: at most this many requests, from the first.
+        limit: so many requests, from the first, and what is left of the last one's case.
         path: read these files in place of the ones that are shipped, if any are.
         skip_bad: leave bad records out and keep them as faults.
 
@@ -75,7 +78,7 @@ def load(
     read = _read(name, loader, chosen, path, skip_bad)
     if not read.requests:
         raise DataError(f"dataset {name!r}, split {chosen!r}: no usable record is left")
-    taken = read.requests[:limit]
+    taken = read.requests if limit is None else whole_cases(read.requests, limit)
     # A note belongs to a request, and tells nothing about a run that does without that one.
     faults = [f for f in read.faults if f.position is None or f.position < len(taken)]
     return Dataset.of(_short(name), chosen, taken, faults)

@@ -44,6 +44,7 @@ AXIS_MEANING: Mapping[str, str] = {
     "fluency": "a text that the model writes itself, and a fixed one that it reads",
     "consistency": "a text that the model writes itself, beside true ones",
     "overall": "several axes in one number",
+    "condition": "what other questions need the model to know; asked only before the edit",
     "drift": "the whole model after the edits of a sequence so far",
 }
 

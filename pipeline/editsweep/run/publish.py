@@ -7,6 +7,7 @@ import polars as pl
 
 from editsweep.errors import ConfigError
 from editsweep.report.aggregate import leaderboard
+from editsweep.report.cases import case_scores
 from editsweep.report.chains import curves
 from editsweep.report.compare import Side, compare
 from editsweep.report.conditions import can_condition
@@ -42,6 +43,15 @@ def curves_of(folder: Path) -> pl.DataFrame:
         StoreError: it is not the folder of a sweep, or a part cannot be read.
     """
     return curves(read_plan(folder), *_frames(folder))
+
+
+def cases_of(folder: Path) -> pl.DataFrame:
+    """The scores of cases of a sweep's folder; empty where no edit is of a case.
+
+    Raises:
+        StoreError: it is not the folder of a sweep, or a part cannot be read.
+    """
+    return case_scores(read_plan(folder), *_frames(folder))
 
 
 def compared(

@@ -52,6 +52,7 @@ _SWEEP_FILES = (
     "facets-unknown.csv",
     "timings.csv",
     "chains.csv",
+    "cases.csv",
     "sweep.lock.yaml",
     "plan.json",
 )

@@ -203,3 +203,33 @@ def test_what_is_written_reads_back_equal(tmp_path_factory, request):
     path = tmp_path_factory.mktemp("jsonl") / "a.jsonl"
     assert write_jsonl([request], path) == 1
     assert read_jsonl(path).requests == (request,)
+
+
+def test_a_case_and_what_a_probe_needs_are_kept(tmp_path):
+    known = {"axis": "condition", "prompt": "The money of Japan is", "answers": "yen"}
+    asked = {"axis": "portability", "prompt": "The money of Lyon is", "answers": "yen"}
+    record = {**GOOD, "case": "7", "probes": [{**asked, "needs": [1]}, known]}
+    requests = read_jsonl(write(tmp_path / "a.jsonl", record)).requests
+    condition = Probe.of("condition", "The money of Japan is", ["yen"])
+    wanted = Probe.of("portability", "The money of Lyon is", ["yen"], needs=[condition.probe_id])
+    assert requests[0].probes == (wanted, condition)
+    assert requests[0].case == "7"
+    write_jsonl(requests, tmp_path / "b.jsonl")
+    assert read_jsonl(tmp_path / "b.jsonl").requests == requests
+
+
+@pytest.mark.parametrize("needs", [[0], [2], [True], ["1"], [-1]])
+def test_what_is_needed_has_to_be_a_condition(tmp_path, needs):
+    known = {"axis": "condition", "prompt": "The money of Japan is", "answers": "yen"}
+    record = {**GOOD, "probes": [{**PROBE, "needs": needs}, known]}
+    with pytest.raises(DataError, match=r"no_condition 1(.|\n)*probes\[0\].needs(.|\n)*places: 1"):
+        read_jsonl(write(tmp_path / "a.jsonl", record))
+
+
+def test_cases_may_edit_one_fact_to_different_targets(tmp_path):
+    records = [{**GOOD, "case": "1"}, {**GOOD, "case": "2"}, {**GOOD, "case": "3"}]
+    records[2]["target_new"] = "Peru"
+    assert len(read_jsonl(write(tmp_path / "a.jsonl", *records)).requests) == 3
+    records[2]["case"] = "1"
+    with pytest.raises(DataError, match="contradicts line 1"):
+        read_jsonl(write(tmp_path / "a.jsonl", *records))

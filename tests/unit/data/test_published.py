@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from editsweep.core.types import AXES, TEXT_AXES
+from editsweep.core.types import AXES, TEXT_AXES, by_case
 from editsweep.data.fields import same_text
 from editsweep.data.jsonl import read_jsonl, write_jsonl
 from editsweep.data.manifest import manifest_of
@@ -27,6 +27,14 @@ class Expected:
 
 
 FILES = [
+    Expected(
+        "mquake",
+        "mquake_hard.jsonl",
+        1716,
+        30,
+        {"paraphrase": {"": 1716}, "portability": {"multi-hop": 1287}},
+        {"contradiction": 2, "repeated": 947, "short_alias": 59},
+    ),
     Expected(
         "counterfact",
         "counterfact_original_portability.jsonl",
@@ -236,9 +244,10 @@ def test_what_every_edit_keeps(expected, real_data):
 def test_faults_name_their_line(expected, real_data):
     path = real_data(expected.file)
     data = load(expected.dataset, path=path, skip_bad=True)
+    largest = max(map(len, by_case(data.requests)))
     for fault in data.notes:
         assert fault.file == str(path)
-        assert 0 <= fault.position <= fault.line - 1
+        assert 0 <= fault.position <= (fault.line - 1) * largest
     kinds = {kind: n for kind, n in expected.faults.items() if kind not in expected.left_out}
     assert len(data.notes) == sum(kinds.values())
 
