@@ -26,7 +26,7 @@ DEVIATION = 0.02
 
 @dataclass(frozen=True)
 class AdaLoraSpec(AdapterSpec):
-    """`first_rank` and `last_rank` are the mean ranks of a module at the start and at the end.
+    """Hyperparameters; `first_rank` and `last_rank` are mean ranks of a module at start and end.
 
     The budget stands still for the first `warmup` and the last `settle` of the steps (fractions), and
     an edit has only then its last rank; one that stops early keeps more. `smoothing` is β₁ = β₂.

@@ -20,7 +20,7 @@ from editsweep.errors import ConfigError
 
 @dataclass(frozen=True)
 class LoraSpec(AdapterSpec):
-    """`rank` is r of every module."""
+    """Hyperparameters; `rank` is r of every module, in the last `blocks` blocks, None all of them."""
 
     name: ClassVar[str] = "lora"
 
