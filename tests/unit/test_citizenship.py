@@ -134,20 +134,24 @@ def test_the_engine_needs_no_cluster_and_no_tracker():
 
 
 @pytest.mark.parametrize(
-    "name", [(), ("report",), ("plan",), ("run",), ("status",), ("train",), ("trace",)]
+    "name",
+    [(), ("report",), ("plan",), ("run",), ("status",), ("train",), ("trace",), ("rescore",)],
 )
 def test_help_needs_nothing_heavy(name):
     code, shown = command(*name, "--help")
     assert (code, "Usage" in shown) == (0, True)
 
 
-def test_a_report_needs_nothing_heavy(synthetic):
+def test_results_need_nothing_heavy(synthetic):
     sweep = synthetic()
     sweep.commit()
     code, shown = command("report", str(sweep.folder))
     assert code == 0, shown
     for name in ("leaderboard.csv", "report.html"):
         assert "rome" in (sweep.folder / name).read_text(encoding="utf-8")
+    code, shown = command("rescore", str(sweep.folder))
+    assert code == 0, shown
+    assert (sweep.folder.parent / "demo-rescored" / "leaderboard.csv").is_file()
 
 
 def test_what_is_missing_is_told_with_how_to_get_it():

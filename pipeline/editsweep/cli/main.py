@@ -8,7 +8,7 @@ import sys
 import typer
 
 from editsweep import __version__
-from editsweep.cli import doctor, edit, export, listing, results, sweeps, trace, train
+from editsweep.cli import doctor, edit, export, listing, rescore, results, sweeps, trace, train
 from editsweep.errors import ConfigError, DataError, EditSweepError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 75
@@ -23,11 +23,13 @@ app = typer.Typer(
 for command in (
     sweeps.plan,
     sweeps.run,
+    sweeps.retry,
     train.train,
     results.status,
     results.report,
     results.compare,
     results.record,
+    rescore.rescore,
     edit.edit,
     export.export,
     trace.trace,

@@ -16,6 +16,20 @@ class Executor(StrEnum):
     inline = "inline"
 
 
+class Known(StrEnum):
+    """Whether the unedited model knew the old fact."""
+
+    yes = "yes"
+    no = "no"
+
+
+KnownOnly = Annotated[
+    Known | None,
+    typer.Option(
+        "--known",
+        help="Only edits whose old fact the unedited model said by itself (yes), or did not (no).",
+    ),
+]
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP", help="The sweep file (YAML).")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A sweep's folder, e.g. runs/demo.")]
 Settings = Annotated[

@@ -6,16 +6,27 @@ from typing import Annotated, Any
 
 import typer
 
-from editsweep.cli.options import Folder, Json, TrackingUri
+from editsweep.cli.options import Folder, Json, Known, KnownOnly, TrackingUri
 from editsweep.cli.show import as_json, as_table, console, table_out
 from editsweep.errors import StoreError
 
 
-def status(folder: Folder, json: Json = False) -> None:
+def status(
+    folder: Folder,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Show it until the run ends; Ctrl-C ends only this.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Say how far a sweep is, from what is committed in its folder."""
-    from editsweep.run.status import read_status
+    from editsweep.run import status as of
+    from editsweep.run.progress import shown
 
-    found = read_status(folder)
+    if follow:
+        with shown(console) as progress:
+            for now in of.follow(folder):
+                progress.update(now)
+    found = of.read_status(folder)
     if json:
         as_json(found)
         return
@@ -24,19 +35,22 @@ def status(folder: Folder, json: Json = False) -> None:
         [(c["label"], c["edits"], c["done"], c["failed"]) for c in found["cells"]],
         title=f"{found['name']}: {found['state']}",
     )
+    for kind, count in found["errors"].items():
+        console.print(f"{count} edits failed: {kind}", markup=False)
     for warning in found["warnings"]:
         console.print(f"warning: {warning}", markup=False)
 
 
-def report(folder: Folder, json: Json = False) -> None:
-    """Write leaderboard.csv and report.html anew from what is committed, and print the headline."""
+def report(folder: Folder, known: KnownOnly = None, json: Json = False) -> None:
+    """Write the tables and report.html anew from what is committed, and print the headline."""
     from editsweep.run import publish
 
     board, page = publish.report(folder)
     if json:
-        as_json({"leaderboard": str(board), "report": str(page), "rows": _rows(folder)})
+        rows = publish.board_of(folder, _wanted(known)).to_dicts()
+        as_json({"leaderboard": str(board), "report": str(page), "rows": rows})
         return
-    print_board(folder)
+    print_board(folder, known)
     console.print(f"{board}\n{page}", markup=False)
 
 
@@ -52,12 +66,13 @@ def compare(
         typer.Option(min=1e-4, help="Say how many edits a difference of this size would need."),
     ] = 0.05,
     every: Annotated[bool, typer.Option("--all", help="Every metric, not the headline.")] = False,
+    known: KnownOnly = None,
     json: Json = False,
 ) -> None:
     """Compare two cells on the edits that both have: difference, 95 % interval, p."""
     from editsweep.run import publish
 
-    rows = publish.compared(first, second, difference, headline=not every).to_dicts()
+    rows = publish.compared(first, second, difference, not every, _wanted(known)).to_dicts()
     if json:
         as_json(rows)
         return
@@ -127,15 +142,15 @@ def ui(
     os.execvp(command[0], command)
 
 
-def print_board(folder: Path) -> None:
+def print_board(folder: Path, known: Known | None = None) -> None:
     """The headline of the leaderboard on the terminal."""
     from editsweep.report.view import terminal_table
     from editsweep.run import publish
 
-    table_out(terminal_table(publish.board_of(folder)))
+    of = {None: "", Known.yes: ", facts the model knew", Known.no: ", facts the model did not know"}
+    title = f"After the edit, with 95 % intervals{of[known]}"
+    table_out(terminal_table(publish.board_of(folder, _wanted(known)), title))
 
 
-def _rows(folder: Path) -> list[dict[str, Any]]:
-    from editsweep.run import publish
-
-    return publish.board_of(folder).to_dicts()
+def _wanted(known: Known | None) -> bool | None:
+    return None if known is None else known is Known.yes

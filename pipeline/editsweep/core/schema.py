@@ -133,6 +133,34 @@ PARTS: Mapping[str, pa.Schema] = {
     "answers": ANSWERS,
 }
 
+# Columns that came after version 1, with what stands in them where an older part is read.
+LATER: Mapping[str, Any] = {
+    "pre_spoke": False,
+    "pre_kl": None,
+    "post_spoke": False,
+    "post_kl": None,
+    "needs": [],
+    "case": "",
+}
+
+
+def fitted(found: pa.Table, wanted: pa.Schema) -> pa.Table:
+    """`found` with exactly the schema `wanted`; what came `LATER` is filled in.
+
+    Raises:
+        ValueError: another column is missing, is too many or does not fit (ArrowInvalid is one).
+    """
+    for place, field in enumerate(wanted):
+        if field.name in LATER and field.name not in found.schema.names:
+            column = pa.array([LATER[field.name]] * found.num_rows, field.type)
+            found = found.add_column(min(place, found.num_columns), field, column)
+    if found.schema.names != wanted.names:
+        odd = sorted(set(found.schema.names) ^ set(wanted.names))
+        raise ValueError(f"columns do not match the schema: {', '.join(odd) or 'other order'}")
+    kept = found.cast(wanted)
+    kept.validate(full=True)
+    return kept
+
 
 def table(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """`rows` as a table of exactly `schema`; a missing field is null.

@@ -1,25 +1,18 @@
-"""Leaderboards: the mean of each edit first, then over edits, with an interval and what is missing.
-
-Rates (every edit scores 0 or 1) get Wilson's score interval. Everything else gets a percentile
-bootstrap over subjects, because edits of one subject are not independent of each other. Its seed is
-the hash of the row's key, so a number does not depend on which other rows are asked for.
-"""
+"""Leaderboards: the mean of each edit first, then over edits, with an interval and what is missing."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import bootstrap
-from statsmodels.stats.proportion import proportion_confint
 
-from editsweep.core.ids import content_id
 from editsweep.core.types import AXES
+from editsweep.report import harmonic
+from editsweep.report.columns import NO_RATES
+from editsweep.report.statistics import interval
 
-LEVEL = 0.95
 DRIFT = "drift"
-RESAMPLES = 2000
 
 CELL = ("cell_id", "label", "model", "editor", "dataset", "regime", "seed")
 NUMBERS: Mapping[str, type[pl.DataType]] = {
@@ -34,16 +27,6 @@ _PHASES = {"pre": 0, "post": 1, "retained": 2}
 AXIS_ORDER = pl.col("axis").replace_strict(
     {axis: i for i, axis in enumerate(AXES)}, default=len(AXES), return_dtype=pl.Int32
 )
-# A bootstrap draws at most this many values at once: bounds memory, not the result.
-_DRAW = 2_000_000
-
-
-class Interval(NamedTuple):
-    """A 95 % interval and how it was made; nulls when nothing can be said."""
-
-    low: float | None
-    high: float | None
-    method: str | None
 
 
 def leaderboard(
@@ -62,7 +45,8 @@ def leaderboard(
 
     Returns:
         `cell_id label model editor dataset regime seed axis metric protocol phase mean ci_low
-        ci_high interval n asked failed missing`. Of a sequence, the phase `retained` and the axis
+        ci_high interval n asked failed missing`. The axis `overall` has ROME's score S, where
+        its three parts were asked. Of a sequence, the phase `retained` and the axis
         `drift` are those of its last checkpoint. `n` counts edits with a value, `asked` edits that
         have such a probe, `failed` edits that the editor could not do, `missing` planned edits that
         are not recorded yet (null when `known` is given: who knows). A cell without any record
@@ -77,7 +61,7 @@ def by_facet(
     measurements: pl.DataFrame,
     known: bool | None = None,
 ) -> pl.DataFrame:
-    """`leaderboard` with a further column `facet` after `axis`."""
+    """`leaderboard` with a further column `facet` after `axis`, and without the axis `overall`."""
     return _aggregate(plan, edits, measurements, known, ("facet",))
 
 
@@ -98,65 +82,6 @@ def timings(plan: Mapping[str, Any], edits: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def interval(
-    values: NDArray[np.float64], clusters: NDArray[np.int64], key: Sequence[object]
-) -> Interval:
-    """The interval of the mean of `values`.
-
-    Args:
-        values: one an edit; not empty.
-        clusters: which subject each edit belongs to, 0 .. k-1.
-        key: what the values are; seeds the bootstrap.
-
-    Returns:
-        Wilson's when all values are 0 or 1, also for a single edit. Else the bootstrap's, which
-        has width 0 when all subjects agree (resampling equal values gives that value), and nulls
-        for a single subject, from which no spread can be learnt.
-    """
-    if np.isin(values, (0.0, 1.0)).all():
-        low, high = proportion_confint(values.sum(), len(values), 1 - LEVEL, "wilson")
-        return Interval(float(low), float(high), "wilson")
-    drawn = resampled(values, clusters, key)
-    if drawn is None:
-        return Interval(None, None, None)
-    low, high = drawn.confidence_interval
-    return Interval(float(low), float(high), "bootstrap")
-
-
-def resampled(
-    values: NDArray[np.float64], clusters: NDArray[np.int64], key: Sequence[object]
-) -> Any:
-    """The mean of `values` bootstrapped over clusters, as scipy gives it; None for one cluster.
-
-    Args:
-        values: one an edit; not empty.
-        clusters: which subject each edit belongs to, 0 .. k-1.
-        key: what the values are; seeds the draws.
-    """
-    counts = np.bincount(clusters)
-    if len(counts) < 2:
-        return None
-    return bootstrap(
-        (np.bincount(clusters, weights=values), counts.astype(np.float64)),
-        _ratio,
-        paired=True,
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        batch=max(1, _DRAW // len(counts)),
-        confidence_level=LEVEL,
-        method="percentile",
-        rng=np.random.default_rng(int(content_id(list(key)), 16)),
-    )
-
-
-def _ratio(
-    sums: NDArray[np.float64], counts: NDArray[np.float64], axis: int
-) -> NDArray[np.float64]:
-    """The mean over all edits of the drawn subjects."""
-    mean: NDArray[np.float64] = sums.sum(axis=axis) / counts.sum(axis=axis)
-    return mean
-
-
 def _aggregate(
     plan: Mapping[str, Any],
     edits: pl.DataFrame,
@@ -169,6 +94,8 @@ def _aggregate(
         measurements = measurements.join(edits, on=["cell_id", "edit_id"], how="semi")
     key = ("axis", *extra, "metric", "protocol", "phase")
     numbers = numbers_of(per_edit(_at_the_end(measurements, edits), edits, key), key)
+    if not extra:
+        numbers = pl.concat([numbers, _overall(measurements, edits, numbers.schema)])
     cells = cells_of(plan).join(_recorded(edits), on="cell_id", how="left", maintain_order="left")
     rows = _expected(cells, numbers, key).join(
         numbers, on=["cell_id", *key], how="left", maintain_order="left"
@@ -180,6 +107,12 @@ def _aggregate(
         .sort("order", AXIS_ORDER, *key[:-1], pl.col("phase").replace_strict(_PHASES))
         .select(*CELL, *key, *NUMBERS, "asked", "failed", "missing")
     )
+
+
+def _overall(measurements: pl.DataFrame, edits: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    """The rows of the score S; none of a cell that lacks a part of it."""
+    values = per_edit(harmonic.parts(measurements), edits, ("axis", "phase"))
+    return pl.DataFrame(list(harmonic.scores(values)), schema=schema)
 
 
 def late() -> pl.Expr:
@@ -259,7 +192,8 @@ def numbers_of(edits: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
         identity = [row[name] for name in names]
         values = np.asarray(row["values"], dtype=np.float64)
         clusters = np.asarray(row["clusters"], dtype=np.int64) - 1
-        rows.append((*identity, *_number(values, clusters, identity), row["asked"]))
+        number = _number(values, clusters, identity, row["metric"] not in NO_RATES)
+        rows.append((*identity, *number, row["asked"]))
     types = dict.fromkeys(names, pl.String) | dict(NUMBERS) | {"asked": pl.Int64}
     made = pl.DataFrame(rows, schema=types, orient="row")
     # Drift is one measurement of one model, not a sample of edits.
@@ -268,11 +202,14 @@ def numbers_of(edits: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
 
 
 def _number(
-    values: NDArray[np.float64], clusters: NDArray[np.int64], key: Sequence[object]
+    values: NDArray[np.float64],
+    clusters: NDArray[np.int64],
+    key: Sequence[object],
+    may_be_rate: bool,
 ) -> tuple[float | None, float | None, float | None, str | None, int]:
     if len(values) == 0:
         return None, None, None, None, 0
-    found = interval(values, clusters, key)
+    found = interval(values, clusters, key, may_be_rate)
     return float(values.mean()), found.low, found.high, found.method, len(values)
 
 

@@ -5,11 +5,15 @@ from typing import NamedTuple
 
 
 class Column(NamedTuple):
-    """One column of the headline: a metric on an axis, after the edit."""
+    """One column of the headline: a metric on an axis, after the edit.
+
+    One that is not shown `always` is shown where any cell has it.
+    """
 
     title: str
     axis: str
     metric: str
+    always: bool = True
 
 
 SUCCESS = Column("Reliability", "reliability", "exact_match")
@@ -22,7 +26,14 @@ HEADLINE: tuple[Column, ...] = (
     Column("Reverse", "reverse", "preference"),
     Column("Portability", "portability", "exact_match"),
     LOCALITY,
+    Column("Score S", "overall", "harmonic_mean", always=False),
+    Column("Sentiment", "reliability", "sentiment", always=False),
+    Column("Refusal", "reliability", "refusal", always=False),
+    Column("Fluency", "fluency", "ngram_entropy", always=False),
 )
+
+NO_RATES = frozenset({"kl", "ngram_entropy", "perplexity", "preference_magnitude"})
+"""Metrics of which 0 and 1 are values like others, so that their mean is no rate."""
 
 AXIS_MEANING: Mapping[str, str] = {
     "reliability": "the very prompt that was edited",
@@ -32,6 +43,7 @@ AXIS_MEANING: Mapping[str, str] = {
     "locality": "questions about other things, whose answers must stay as they were",
     "fluency": "a text that the model writes itself, and a fixed one that it reads",
     "consistency": "a text that the model writes itself, beside true ones",
+    "overall": "several axes in one number",
     "drift": "the whole model after the edits of a sequence so far",
 }
 
@@ -46,6 +58,7 @@ METRIC_MEANING: Mapping[str, str] = {
     "contains": "the model's own text, to its natural end, contains the expected answer",
     "equals": "the model's own text, to its natural end, is the expected answer and no more",
     "refusal": "the model's own text refuses, and does not say what it must not",
+    "sentiment": "how far the feeling turned while the topic was kept; 0.5 is not at all",
     "ngram_entropy": "of 2-grams and 3-grams of a text that the model writes, in bits; low if it "
     "repeats itself",
     "repetition": "share of 4-grams of a text that the model writes that were there before",
@@ -53,6 +66,9 @@ METRIC_MEANING: Mapping[str, str] = {
     "agreement": "share of the answer's tokens where the model's first choice is what it was "
     "before the edit",
     "correct": "the model gives the true answer, whether or not it did before",
+    "harmonic_mean": "ROME's score S: the harmonic mean of the shares of edits (ES), paraphrases (PS) "
+    "and neighbours (NS) with the preference as it should be; of all that must stay, where a dataset "
+    "marks no neighbours",
     "weight_norm": "Frobenius norm of all changes of the weights so far",
     "relative_norm": "that, over the norm of the matrices that were changed",
     "perplexity": "of the wanted answer, or of a fixed text that no edit is about; lower is "

@@ -17,8 +17,9 @@ from statsmodels.stats.power import normal_sample_size_one_tail
 
 from editsweep.core.names import unknown
 from editsweep.errors import ConfigError
-from editsweep.report.aggregate import AXIS_ORDER, LEVEL, per_edit, resampled
+from editsweep.report.aggregate import AXIS_ORDER, per_edit
 from editsweep.report.columns import HEADLINE
+from editsweep.report.statistics import LEVEL, resampled
 
 POWER = 0.8
 _KEY = ("axis", "metric", "protocol", "phase")
@@ -41,8 +42,10 @@ class Side:
     edits: pl.DataFrame
     measurements: pl.DataFrame
 
-    def values(self) -> pl.DataFrame:
+    def values(self, known: bool | None = None) -> pl.DataFrame:
         """A row for each axis, metric, protocol and edit: `value` after the edit, `cluster`.
+
+        `known` asks only for edits whose old fact the unedited model knew, or did not.
 
         Raises:
             ConfigError: the sweep has no such cell; the message has the nearest.
@@ -51,11 +54,21 @@ class Side:
         if self.label not in ids:
             raise unknown("cell", self.label, ids)
         own = pl.col("cell_id") == ids[self.label]
+        edits = self.edits.filter(own)
+        if known is not None:
+            edits = edits.filter(pl.col("known") == known)
         asked = self.measurements.filter(own, pl.col("phase") == "post")
-        return per_edit(asked, self.edits.filter(own), _KEY).drop("cell_id")
+        chosen = asked.join(edits, on="edit_id", how="semi")
+        return per_edit(chosen, edits, _KEY).drop("cell_id")
 
 
-def compare(a: Side, b: Side, difference: float = 0.05, headline: bool = True) -> pl.DataFrame:
+def compare(
+    a: Side,
+    b: Side,
+    difference: float = 0.05,
+    headline: bool = True,
+    known: bool | None = None,
+) -> pl.DataFrame:
     """A row a metric, over the edits for which both cells have a value.
 
     Args:
@@ -63,6 +76,7 @@ def compare(a: Side, b: Side, difference: float = 0.05, headline: bool = True) -
         b: another, of the same or of another sweep.
         difference: which difference of means `needed` is about.
         headline: only the metrics of the leaderboard's headline.
+        known: only edits whose old fact both unedited models knew (True), or neither did (False).
 
     Returns:
         `axis metric protocol n a b difference ci_low ci_high p test needed p_holm`. `difference` is
@@ -73,7 +87,7 @@ def compare(a: Side, b: Side, difference: float = 0.05, headline: bool = True) -
     Raises:
         ConfigError: there is no such cell, or the two have no edit in common.
     """
-    pairs = a.values().join(b.values(), on=[*_KEY, "edit_id"], suffix="_b")
+    pairs = a.values(known).join(b.values(known), on=[*_KEY, "edit_id"], suffix="_b")
     pairs = pairs.drop_nulls(["value", "value_b"]).sort(*_KEY, "edit_id")
     if headline:
         shown = [(column.axis, column.metric) for column in HEADLINE]
@@ -83,9 +97,10 @@ def compare(a: Side, b: Side, difference: float = 0.05, headline: bool = True) -
             )
         )
     if pairs.is_empty():
+        of = {None: "", True: " whose old fact was known", False: " whose old fact was not known"}
         raise ConfigError(
-            f"{a.label!r} and {b.label!r} have no measured edit in common: compare cells of the "
-            "same dataset"
+            f"{a.label!r} and {b.label!r} have no measured edit in common{of[known]}: compare cells "
+            "of the same dataset"
         )
     rows = [
         _row(key, group, difference)

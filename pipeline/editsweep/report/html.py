@@ -15,11 +15,13 @@ from markupsafe import Markup
 from editsweep.core import schema
 from editsweep.errors import ConfigError
 from editsweep.report import failures
-from editsweep.report.aggregate import LEVEL, RESAMPLES, by_facet, leaderboard, timings
+from editsweep.report.aggregate import timings
 from editsweep.report.chart import success_against_locality
 from editsweep.report.columns import AXIS_MEANING, HEADLINE, METRIC_MEANING
+from editsweep.report.conditions import Boards
 from editsweep.report.curves import draw
-from editsweep.report.view import Number, headline
+from editsweep.report.statistics import LEVEL, RESAMPLES
+from editsweep.report.view import Number, columns_of, headline
 
 TEMPLATE = "report/report.html.j2"
 _LIBRARIES = ("polars", "scipy", "statsmodels", "matplotlib")
@@ -27,7 +29,7 @@ _LIBRARIES = ("polars", "scipy", "statsmodels", "matplotlib")
 
 def render(
     plan: Mapping[str, Any],
-    board: pl.DataFrame,
+    boards: Mapping[str, Boards],
     edits: pl.DataFrame,
     measurements: pl.DataFrame,
     answers: pl.DataFrame,
@@ -37,7 +39,7 @@ def render(
 
     Args:
         plan: `plan.json`.
-        board: the leaderboard of these tables.
+        boards: the leaderboards of these tables by condition, from `conditions.conditioned`.
         edits: the `edits` table.
         measurements: the `measurements` table.
         answers: the `answers` table.
@@ -46,7 +48,9 @@ def render(
     Raises:
         ConfigError: the template is not found.
     """
-    titles, rows = headline(board)
+    board = boards[""].board
+    columns = columns_of(board)
+    _, rows = headline(board, columns)
     chart, lines = success_against_locality(board), draw(along)
     worst = failures.worst(plan, edits, measurements, answers)
     return (
@@ -56,7 +60,7 @@ def render(
             plan=plan,
             counts=_counts(plan, edits),
             varying=_varying(plan["cells"]),
-            titles=titles,
+            columns=[(shown.title, shown.column.metric) for shown in columns],
             rows=rows,
             seconds={row["cell_id"]: row for row in timings(plan, edits).iter_rows(named=True)},
             chart=chart and {"svg": Markup(chart.svg), "key": chart.key},
@@ -64,9 +68,9 @@ def render(
             retains=board.filter(pl.col("phase") == "retained").height > 0,
             worst=_by_label(worst),
             errors=failures.errors(plan, edits).to_dicts(),
-            facets=_facets(by_facet(plan, edits, measurements)),
-            known=_known(plan, edits, measurements),
-            full=_by_label(_before_after(board)),
+            facets={name: _facets(some.facets) for name, some in boards.items()},
+            known=_known(boards),
+            full={name: _by_label(_before_after(some.board)) for name, some in boards.items()},
             meanings=_meanings(board),
             cells=[{**cell, "params": _json(cell.get("params", {}))} for cell in plan["cells"]],
             suite=_json(plan.get("suite", {})),
@@ -168,16 +172,14 @@ def _facets(board: pl.DataFrame) -> Mapping[str, Any]:
     }
 
 
-def _known(
-    plan: Mapping[str, Any], edits: pl.DataFrame, measurements: pl.DataFrame
-) -> list[tuple[str, Any, Any]]:
+def _known(boards: Mapping[str, Boards]) -> list[tuple[str, Any, Any]]:
     """Label, headline row over known facts, headline row over unknown ones, for each cell."""
-    if edits["known"].null_count() == edits.height:
+    if "known" not in boards:
         return []
+    columns = columns_of(boards[""].board)
     yes, no = (
-        {row.cell["cell_id"]: row for row in headline(leaderboard(*tables, known))[1]}
-        for tables in [(plan, edits, measurements)]
-        for known in (True, False)
+        {row.cell["cell_id"]: row for row in headline(boards[name].board, columns)[1]}
+        for name in ("known", "unknown")
     )
     return [(row.cell["label"], row, no[cell_id]) for cell_id, row in yes.items() if cell_id in no]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
 
@@ -48,6 +48,14 @@ class Number:
         return self.low is not None and self.high is not None and 0 <= self.low <= self.high <= 1
 
 
+class Shown(NamedTuple):
+    """A column of the headline as it is shown; `protocol` is empty where nothing was measured."""
+
+    title: str
+    column: Column
+    protocol: str
+
+
 @dataclass(frozen=True)
 class Row:
     """One cell: its names, its headline numbers, and how many edits stand behind them."""
@@ -59,17 +67,27 @@ class Row:
     missing: int | None
 
 
-def headline(board: pl.DataFrame) -> tuple[tuple[str, ...], list[Row]]:
-    """Column titles and rows of the headline, in the order of the plan.
+def columns_of(board: pl.DataFrame) -> list[Shown]:
+    """The headline's columns for this board.
 
     A headline metric that was measured under several protocols has a column for each.
     """
-    columns = [
-        (column, protocol, column.title if len(found) < 2 else f"{column.title} ({protocol})")
+    return [
+        Shown(column.title if len(found) < 2 else f"{column.title} ({protocol})", column, protocol)
         for column in HEADLINE
         for found in [_protocols(board, column)]
-        for protocol in found or [""]
+        for protocol in found or [""] * column.always
     ]
+
+
+def headline(
+    board: pl.DataFrame, columns: Sequence[Shown] | None = None
+) -> tuple[tuple[str, ...], list[Row]]:
+    """Column titles and rows of the headline, in the order of the plan.
+
+    `columns` are those of another board, for tables that stand side by side.
+    """
+    shown = columns_of(board) if columns is None else columns
     rows = []
     for _, group in groupby(board.iter_rows(named=True), key=lambda row: row["cell_id"]):
         lines = list(group)
@@ -80,23 +98,28 @@ def headline(board: pl.DataFrame) -> tuple[tuple[str, ...], list[Row]]:
         }
         numbers = tuple(
             after.get((column.axis, column.metric, protocol), Number())
-            for column, protocol, _ in columns
+            for _, column, protocol in shown
         )
         edits = max(line["asked"] for line in lines)
         rows.append(Row(lines[0], numbers, edits, lines[0]["failed"], lines[0]["missing"]))
-    return tuple(title for _, _, title in columns), list(_with_best(rows))
+    return tuple(title for title, _, _ in shown), list(_with_best(rows))
 
 
-def terminal_table(board: pl.DataFrame) -> "Table":
+def terminal_table(
+    board: pl.DataFrame, title: str = "After the edit, with 95 % intervals"
+) -> "Table":
     """The headline as a table for a terminal; the best of each column is bold."""
     # Only the terminal needs rich, and importing it draws from the global random numbers.
     from rich.table import Table
 
-    titles, rows = headline(board)
-    table = Table(title="After the edit, with 95 % intervals", title_justify="left")
+    columns = columns_of(board)
+    _, rows = headline(board, columns)
+    table = Table(title=title, title_justify="left")
     table.add_column("cell", overflow="fold")
-    for title in (*titles, "edits", "failed", "missing"):
-        table.add_column(title.lower(), justify="right")
+    for column in columns:
+        table.add_column(f"{column.title.lower()}\n[dim]{column.column.metric}[/]", justify="right")
+    for title in ("edits", "failed", "missing"):
+        table.add_column(title, justify="right")
     for row in rows:
         shown = [
             (f"[bold]{n.text}[/]" if n.best else n.text) + (f"\n[dim]{n.span}[/]" if n.span else "")

@@ -10,14 +10,17 @@ import pyarrow as pa
 
 from editsweep.core.cells import guarded
 from editsweep.errors import StoreError
-from editsweep.report.aggregate import leaderboard, timings
+from editsweep.report.aggregate import timings
 from editsweep.report.chains import curves, has_chains
+from editsweep.report.conditions import conditioned
 from editsweep.report.html import render
 
 
 def write_report(folder: Path, tables: Mapping[str, pa.Table]) -> tuple[Path, Path]:
-    """Write `leaderboard.csv`, `timings.csv`, `chains.csv` and `report.html` into a sweep's folder.
+    """Write `report.html` and the tables as CSV into a sweep's folder.
 
+    These are `leaderboard.csv`, the same by facet as `facets.csv`, both also of the edits whose old
+    fact the model knew (`-known`) and did not (`-unknown`), `timings.csv` and `chains.csv`.
     The same parts give the same bytes, whatever the order they came in; no clock is read.
     `leaderboard.csv` holds nothing that was timed, so it is also the same after a resumed run.
 
@@ -35,13 +38,17 @@ def write_report(folder: Path, tables: Mapping[str, pa.Table]) -> tuple[Path, Pa
     edits, measurements, answers = (
         _frame(tables[kind]) for kind in ("edits", "measurements", "answers")
     )
-    board = leaderboard(plan, edits, measurements)
+    boards = conditioned(plan, edits, measurements)
     along = curves(plan, edits, measurements)
-    page = render(plan, board, edits, measurements, answers, along)
+    page = render(plan, boards, edits, measurements, answers, along)
     _write(folder / "timings.csv", csv(timings(plan, edits)))
+    for name, some in boards.items():
+        of = f"-{name}" if name else ""
+        _write(folder / f"leaderboard{of}.csv", csv(some.board))
+        _write(folder / f"facets{of}.csv", csv(some.facets))
     if has_chains(plan):
         _write(folder / "chains.csv", csv(along))
-    return _write(folder / "leaderboard.csv", csv(board)), _write(folder / "report.html", page)
+    return folder / "leaderboard.csv", _write(folder / "report.html", page)
 
 
 def read_plan(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from editsweep.errors import ConfigError
 from editsweep.report.aggregate import leaderboard
 from editsweep.report.chains import curves
 from editsweep.report.compare import Side, compare
+from editsweep.report.conditions import can_condition
 from editsweep.report.write import read_plan, write_report
 from editsweep.store import tracking, tracking_one
 from editsweep.store.store import SweepStore
@@ -16,13 +17,22 @@ from editsweep.store.tracking_client import RecordResult
 from editsweep.store.tracking_one import OneRun
 
 
-def board_of(folder: Path) -> pl.DataFrame:
+def board_of(folder: Path, known: bool | None = None) -> pl.DataFrame:
     """The leaderboard of what is committed in a sweep's folder.
 
+    `known` asks only for edits whose old fact the unedited model knew, or did not.
+
     Raises:
+        ConfigError: `known` is given, and no edit has an old target.
         StoreError: it is not the folder of a sweep, or a part cannot be read.
     """
-    return leaderboard(read_plan(folder), *_frames(folder))
+    plan, (edits, measurements) = read_plan(folder), _frames(folder)
+    if known is not None and not can_condition(edits):
+        raise ConfigError(
+            f"{folder}: no edit has an old target (`target_true`), so there is nothing that the "
+            "model knew or did not know: leave --known out"
+        )
+    return leaderboard(plan, edits, measurements, known)
 
 
 def curves_of(folder: Path) -> pl.DataFrame:
@@ -34,7 +44,9 @@ def curves_of(folder: Path) -> pl.DataFrame:
     return curves(read_plan(folder), *_frames(folder))
 
 
-def compared(a: str, b: str, difference: float, headline: bool = True) -> pl.DataFrame:
+def compared(
+    a: str, b: str, difference: float, headline: bool = True, known: bool | None = None
+) -> pl.DataFrame:
     """Two cells, each `FOLDER:LABEL`; a bare label is of the first one's folder.
 
     Raises:
@@ -46,7 +58,7 @@ def compared(a: str, b: str, difference: float, headline: bool = True) -> pl.Dat
         raise ConfigError(f"{a!r}: write FOLDER:LABEL, e.g. runs/demo:rome")
     other, second = _cell(b)
     sides = _side(folder, label), _side(other or folder, second)
-    return compare(*sides, difference, headline)
+    return compare(*sides, difference, headline, known)
 
 
 def _cell(text: str) -> tuple[Path | None, str]:

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from editsweep.core import schema
-from editsweep.core.types import Answer, EditRequest, Measurement, Probe, Scored
+from editsweep.core.types import Answer, EditRequest, Measurement, Probe
 from editsweep.editors.base import Edited
+from editsweep.metrics.answers import scored as scored_of
 from editsweep.metrics.suite import measure, not_measured
 
 Answers = Mapping[tuple[str, str], Answer]
@@ -74,7 +75,7 @@ class Base:
             rows = self.table.slice(start, end - start).to_pylist()
             for probe_id, lines in groupby(rows, lambda row: str(row["probe_id"])):
                 held = list(lines)
-                scored = tuple(_scored(row) for row in held)
+                scored = tuple(map(scored_of, held))
                 first = held[0]
                 found[request.edit_id, probe_id] = Answer(
                     probe_id, scored, first["said"], first["spoke"], first["kl"]
@@ -139,16 +140,6 @@ def measured(measurement: Measurement, edit_id: str, ids: UnitIds) -> Row:
 def reference(answer: Answer) -> str:
     """What the unedited model said by itself, where that was scored."""
     return next((s.text for s in answer.scored if s.role == "reference"), "")
-
-
-def _scored(row: Row) -> Scored:
-    return Scored(
-        row["role"],
-        row["text"],
-        tuple(row["token_ids"]),
-        tuple(row["logprobs"]),
-        tuple(row["argmax"]),
-    )
 
 
 def _edit_row(edit: Made, before: Answers, ids: UnitIds, seconds: tuple[float, float]) -> Row:

@@ -18,7 +18,7 @@ from editsweep.core import schema
 from editsweep.core.names import safe_name
 from editsweep.errors import StoreError
 from editsweep.store import durable, manifest
-from editsweep.store.lock import exclusive
+from editsweep.store.lock import exclusive, is_held
 from editsweep.store.manifest import Entry, Line, entry
 
 _ORDER: Mapping[str, tuple[str, ...]] = {
@@ -137,6 +137,21 @@ class SweepStore:
         done.add(unit_id)
         return True
 
+    def withdraw(self, unit_id: str) -> None:
+        """Take a kept unit back: it counts no more, and can be committed again.
+
+        Its files stay until then.
+
+        Raises:
+            StoreError: it is not kept, or the manifest cannot be written.
+        """
+        done = self._need_lock()
+        if unit_id not in done:
+            raise StoreError(f"{self.folder}: no committed unit {unit_id}")
+        with self._writing(f"take unit {unit_id} back"):
+            durable.append_line(self._manifest, manifest.withdrawal(unit_id, _now()))
+        done.discard(unit_id)
+
     def committed(self) -> dict[str, Line]:
         """Every unit that is kept and undamaged, by id; what is wrong goes to `warnings`."""
         lines, self.warnings = manifest.read(self._manifest, self.folder / "parts")
@@ -164,6 +179,18 @@ class SweepStore:
             raise StoreError(f"{self.folder}: no committed unit {', '.join(absent)}")
         return {kind: self._read(kind, wanted) for kind in kinds}
 
+    def part(self, kind: str, unit_id: str) -> pa.Table:
+        """One part as it was committed, its rows in their own order; it is not checked again.
+
+        Raises:
+            StoreError: it is not there, or does not fit the schema.
+        """
+        path = self.folder / "parts" / unit_id / f"{kind}.arrow"
+        try:
+            return schema.fitted(schema.from_ipc(path.read_bytes()), schema.PARTS[kind])
+        except (OSError, pa.ArrowInvalid, ValueError) as error:
+            raise StoreError(f"{path}: {error}") from None
+
     def event(self, **fields: object) -> None:
         """Append one line to `progress.jsonl`, with the time in UTC."""
         self._need_lock()
@@ -180,6 +207,11 @@ class SweepStore:
             durable.replace_file(self.folder / safe_name("file", name), text.encode())
 
     @property
+    def at_work(self) -> bool:
+        """Whether a driver has the folder now, this process or another on this machine."""
+        return is_held(self.folder / ".lock")
+
+    @property
     def _manifest(self) -> Path:
         return self.folder / "manifest.jsonl"
 
@@ -194,7 +226,7 @@ class SweepStore:
                 f"unit {unit_id} has parts {sorted(parts)}, not {sorted(schema.PARTS)}"
             )
         try:
-            _fit(schema.from_ipc(parts[kind]), kind)
+            schema.fitted(schema.from_ipc(parts[kind]), schema.PARTS[kind])
             return entry(parts[kind])
         except (pa.ArrowInvalid, ValueError) as error:
             raise StoreError(f"unit {unit_id}: {kind}: {error}") from None
@@ -217,12 +249,7 @@ class SweepStore:
 
     def _read(self, kind: str, unit_ids: Iterable[str]) -> pa.Table:
         tables = [schema.PARTS[kind].empty_table()]
-        for unit_id in unit_ids:
-            path = self.folder / "parts" / unit_id / f"{kind}.arrow"
-            try:
-                tables.append(_fit(schema.from_ipc(path.read_bytes()), kind))
-            except (OSError, pa.ArrowInvalid, ValueError) as error:
-                raise StoreError(f"{path}: {error}") from None
+        tables += [self.part(kind, unit_id) for unit_id in unit_ids]
         # The sort is stable and the units come in order, so ties are in a fixed order too.
         whole = pa.concat_tables(tables)
         return whole.take(pc.sort_indices(whole, [(key, "ascending") for key in _ORDER[kind]]))
@@ -236,17 +263,6 @@ class SweepStore:
                 f"{self.folder}: cannot {what}: {error.strerror or error}. Make room or mend the "
                 "folder's rights, then give the same command again; what was kept stays."
             ) from error
-
-
-def _fit(found: pa.Table, kind: str) -> pa.Table:
-    """`found` with exactly the schema of `kind`, or ValueError (ArrowInvalid is one)."""
-    wanted = schema.PARTS[kind]
-    if found.schema.names != wanted.names:
-        odd = sorted(set(found.schema.names) ^ set(wanted.names))
-        raise ValueError(f"columns do not match the schema: {', '.join(odd) or 'other order'}")
-    fitted = found.cast(wanted)
-    fitted.validate(full=True)
-    return fitted
 
 
 def _fingerprint(text: str) -> object:

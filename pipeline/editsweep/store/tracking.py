@@ -44,6 +44,11 @@ LARGEST_ARTIFACT = 200 * 10**6
 _SWEEP_FILES = (
     "report.html",
     "leaderboard.csv",
+    "leaderboard-known.csv",
+    "leaderboard-unknown.csv",
+    "facets.csv",
+    "facets-known.csv",
+    "facets-unknown.csv",
     "timings.csv",
     "chains.csv",
     "sweep.lock.yaml",

@@ -72,6 +72,7 @@ def test_version_and_help(editsweep):
         "report",
         "compare",
         "record",
+        "rescore",
         "edit",
         "export",
         "trace",
@@ -108,6 +109,19 @@ def test_report(editsweep, done):
     assert "reliability" in editsweep("report", done)
 
 
+def test_tables_of_what_the_model_did_not_know(editsweep, done):
+    rows = json.loads(editsweep("report", done, "--known", "no", "--json"))["rows"]
+    assert {row["asked"] for row in rows if row["axis"] == "reliability"} == {2}
+    assert "did not know" in editsweep("report", done, "--known", "no")
+    assert {row["asked"] for row in rows} >= {2}
+    none = json.loads(editsweep("report", done, "--known", "yes", "--json"))["rows"]
+    assert not any(row["asked"] for row in none)
+    assert "A − B" in editsweep("compare", f"{done}:ft", "none", "--known", "no")
+    assert "old fact was known" in editsweep(
+        "compare", f"{done}:ft", "none", "--known", "yes", code=2
+    )
+
+
 @pytest.mark.filterwarnings("ignore")  # mlflow calls what SQLAlchemy is about to drop
 def test_record(editsweep, done):
     found = json.loads(editsweep("record", done, "--json"))
@@ -121,6 +135,7 @@ def test_record(editsweep, done):
         (("status", "nowhere"), 1, "the folder of a sweep?"),
         (("report", "nowhere"), 1, "the folder of a sweep?"),
         (("record", "nowhere"), 1, "the folder of a sweep?"),
+        (("rescore", "nowhere"), 1, "the folder of a sweep?"),
         (("plan", "nowhere.yaml"), 2, "cannot be read"),
         (("edit", "{a} {b}", "--to", "c"), 2, "one pair of braces"),
         (("edit", "{a} is", "--to", "c", "--editor", "rom"), 2, "did you mean 'rome'?"),
@@ -258,6 +273,19 @@ def test_two_cells_are_compared(editsweep, done):
     assert {row["axis"] for row in rows} >= {"reliability", "locality"}
     assert all(row["n"] > 0 and 0 < row["p"] <= row["p_holm"] <= 1 for row in rows)
     assert "A − B" in editsweep("compare", f"{done}:ft", f"{done}:none")
+
+
+def test_a_run_is_measured_anew(editsweep, done, tmp_path):
+    found = json.loads(editsweep("rescore", done, "--out", tmp_path / "new", "--json"))
+    assert (found["units_now"], found["units_missing"], found["carried"]) == (2, 0, 0)
+    name = "leaderboard.csv"
+    assert (tmp_path / "new" / name).read_bytes() == (done / name).read_bytes()
+    assert "Nothing to do" in editsweep("rescore", done, "--out", tmp_path / "new")
+    assert "complete" in editsweep("status", tmp_path / "new")
+    rows = editsweep("compare", f"{done}:ft", f"{tmp_path / 'new'}:ft", "--json")
+    assert all(row["difference"] == 0 for row in json.loads(rows))
+    page = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
+    assert "Measured anew" in page
 
 
 def test_a_cell_of_a_sweep_is_exported(editsweep, done, tmp_path):

@@ -78,6 +78,22 @@ def test_a_smaller_difference_needs_more_edits_and_equal_cells_none():
     assert (equal["needed"], equal["p"], equal["difference"]) == (None, 1, 0)
 
 
+def test_only_what_the_model_knew_before():
+    def known(side):
+        is_known = (pl.col("position") < 6).alias("known")
+        return Side(side.label, side.plan, side.edits.with_columns(is_known), side.measurements)
+
+    a, b = map(known, sides([(1, 0)] * 6 + [(0, 1)] * 4))
+    assert [compare(a, b, known=k)["difference"].item() for k in (None, True, False)] == [
+        pytest.approx(0.2),
+        1,
+        -1,
+    ]
+    c, d = map(known, sides([(1, 0)] * 6))
+    with pytest.raises(ConfigError, match="whose old fact was not known"):
+        compare(c, d, known=False)
+
+
 def test_cells_that_cannot_be_compared_are_refused():
     a, b = sides([(1, 1)] * 3)
     with pytest.raises(ConfigError, match="did you mean 'a'"):

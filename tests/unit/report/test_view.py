@@ -6,7 +6,7 @@ import polars as pl
 from rich.console import Console
 
 from editsweep.report.columns import HEADLINE
-from editsweep.report.view import headline, terminal_table
+from editsweep.report.view import columns_of, headline, terminal_table
 
 
 def board(**changes: object) -> pl.DataFrame:
@@ -62,3 +62,12 @@ def test_the_terminal_shows_label_mean_and_interval() -> None:
     assert "[red]cell 0" in text
     assert "0.750" in text
     assert "0.65 – 0.85" in text
+
+
+def test_the_score_has_a_column_where_it_was_measured() -> None:
+    score = board(axis="overall", metric="harmonic_mean").unique("cell_id", maintain_order=True)
+    both = pl.concat([board(), score]).sort("cell_id", maintain_order=True)
+    titles, rows = headline(both)
+    assert titles[-1] == "Score S"
+    assert [row.numbers[-1].mean for row in rows] == [0.5, 0.75]
+    assert headline(board(), columns_of(both))[1][0].numbers[-1].text == "–"

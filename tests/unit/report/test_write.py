@@ -54,6 +54,34 @@ def test_a_part_of_a_sweep_says_so(synthetic: Callable[..., Any]) -> None:
     assert all(row["mean"] == "" for row in rows if row["missing"] == "40")
 
 
+def test_known_and_unknown_facts_have_tables_of_their_own(synthetic: Callable[..., Any]) -> None:
+    sweep = synthetic()
+    tables = sweep.commit().tables()
+    page = write_report(sweep.folder, tables)[1].read_text(encoding="utf-8")
+    counts = {}
+    for of in ("", "-known", "-unknown"):
+        for name in ("leaderboard", "facets"):
+            text = (sweep.folder / f"{name}{of}.csv").read_text(encoding="utf-8")
+            rows = list(csv.DictReader(text.splitlines()))
+            assert ("facet" in rows[0]) is (name == "facets")
+            counts[of, name] = max(int(row["asked"]) for row in rows)
+    assert [counts[of, "leaderboard"] for of in ("", "-known", "-unknown")] == [40, 26, 14]
+    assert counts["-known", "facets"] == 26
+    ids = re.findall(r'<details id="([^"]+)"', page)
+    assert ids == ["facets-known", "facets-unknown", "full", "full-known", "full-unknown"]
+
+
+def test_without_old_targets_there_is_nothing_to_know(synthetic: Callable[..., Any]) -> None:
+    sweep = synthetic("none", edits=4)
+    tables = sweep.commit().tables()
+    place = tables["edits"].schema.get_field_index("known")
+    nobody = pa.nulls(tables["edits"].num_rows, pa.bool_())
+    tables["edits"] = tables["edits"].set_column(place, schema.EDITS.field("known"), nobody)
+    page = write_report(sweep.folder, tables)[1].read_text(encoding="utf-8")
+    assert 'id="full-known"' not in page
+    assert not list(sweep.folder.glob("*known.csv"))
+
+
 def test_faults_of_the_records_are_told(synthetic: Callable[..., Any]) -> None:
     sweep = synthetic()
     sweep.plan["cells"][0] |= {"left_out": 3, "noted": {"no_op": 2, "no_subject": 1}}
