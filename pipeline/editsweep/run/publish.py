@@ -12,10 +12,10 @@ from editsweep.report.chains import curves
 from editsweep.report.compare import Side, compare
 from editsweep.report.conditions import can_condition
 from editsweep.report.write import read_plan, write_report
-from editsweep.store import tracking
+from editsweep.store import tracking, tracking_one
 from editsweep.store.store import SweepStore
-from editsweep.store.tracking import TraceRecord, TrainingRecord
 from editsweep.store.tracking_client import RecordResult
+from editsweep.store.tracking_one import OneRun
 
 
 def board_of(folder: Path, known: bool | None = None) -> pl.DataFrame:
@@ -111,18 +111,11 @@ def record(
     return tracking.record(folder, tracking_uri, experiment, rows, along)
 
 
-def record_training(made: TrainingRecord, tracking_uri: str, experiment: str) -> RecordResult:
-    """Bring a training's run in MLflow up to date; the result says why if that cannot be."""
+def record_one(made: OneRun, tracking_uri: str, experiment: str) -> RecordResult:
+    """Bring the run of a training or a tracing up to date; the result says why if that cannot be."""
     if find_spec("mlflow") is None:
         return _no_mlflow(tracking_uri)
-    return tracking.record_training(made, tracking_uri, experiment)
-
-
-def record_trace(made: TraceRecord, tracking_uri: str, experiment: str) -> RecordResult:
-    """Bring a tracing's run in MLflow up to date; the result says why if that cannot be."""
-    if find_spec("mlflow") is None:
-        return _no_mlflow(tracking_uri)
-    return tracking.record_trace(made, tracking_uri, experiment)
+    return tracking_one.record_one(made, tracking_uri, experiment)
 
 
 def _no_mlflow(uri: str) -> RecordResult:
