@@ -123,7 +123,7 @@ def test_lost_and_spoilt_numbers_come_back(run, tmp_path):
 
 
 def test_a_metric_that_is_new_is_measured(run, tmp_path, monkeypatch):
-    new = suite.Metric("loud", "loud", lambda _, answer: float(len(answer.said)), "")
+    new = suite.Metric("loud", "loud", lambda probe, before, answer: float(len(answer.said)), "")
     board = {**suite.SUITE, "locality": (*suite.SUITE["locality"], new)}
     monkeypatch.setattr(suite, "SUITE", board)
     monkeypatch.setattr(suite, "VERSION", "next")
