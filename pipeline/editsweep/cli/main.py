@@ -79,6 +79,7 @@ _EXTRAS = {
     "polars": "report",
     "jinja2": "report",
     "matplotlib": "report",
+    "requests": "judge",
     "scipy": "report",
     "statsmodels": "report",
 }
