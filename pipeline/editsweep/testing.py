@@ -67,8 +67,9 @@ def check_editor(spec: EditorSpec, model: LanguageModel | None = None) -> None:
 
     The spec is frozen, hashes, pickles and is plain JSON; the model is left as it was, bit for bit
     and without hooks; a group's patch is the same alone and beside others, and again with the same
-    seed; a request that cannot be edited comes back as an error and disturbs nobody; a sequence
-    that goes on from a kept patch and state ends like one that was never stopped.
+    seed; a request that cannot be edited comes back as an error and disturbs nobody, neither other
+    groups nor its own; a sequence that goes on from a kept patch and state ends like one that was
+    never stopped.
 
     Raises:
         AssertionError: the contract is broken; the message says where.
@@ -80,6 +81,8 @@ def check_editor(spec: EditorSpec, model: LanguageModel | None = None) -> None:
     for regime in (Regime(), Regime("batch", 2)):
         if regime.kind in spec.regimes:
             _check_groups(spec, model, editor, regime.groups(tiny_requests(4 * regime.size)))
+    if "batch" in spec.regimes:
+        _check_left_out(spec, editor, tiny_requests(2))
     if "sequential" in spec.regimes:
         _check_chain(spec, model, editor, tiny_requests(3))
     _check_untouched(spec, model, before)
@@ -140,6 +143,24 @@ def _check_groups(
     mixed = _edit(spec, editor, [odd[0], *groups, odd[1]])
     for index, one in enumerate(mixed[1:-1]):
         _check_same(f"{spec.name}: group {index}, beside odd requests", together[index], one)
+
+
+def _check_left_out(spec: EditorSpec, editor: Editor, good: Sequence[EditRequest]) -> None:
+    """A group is edited, and a sequence goes on, as if what cannot be edited were not in it."""
+    wanted, kept = edit_next(editor, good, {}, seed=0)
+    for kind in range(2):
+        odd = _odd(good[0], kind)
+        (alone,) = _edit(spec, editor, [[odd]])
+        if alone.error is None:
+            continue
+        where = f"{spec.name}: a group with {odd.question!r} to {odd.target_new!r}, {alone.error},"
+        mixed, state = edit_next(editor, [good[0], odd, good[1]], {}, seed=0)
+        _check_same(f"{where} and without it", wanted, mixed)
+        reasons = {place: error.kind for place, error in mixed.left_out.items()}
+        assert reasons == {1: alone.error.kind}, f"{where} leaves out {dict(mixed.left_out)}"
+        assert state.keys() == kept.keys(), f"{where} leaves another state than without it"
+        for name, tensor in state.items():
+            torch.testing.assert_close(tensor, kept[name], msg=f"{where} changes state {name!r}")
 
 
 def _check_chain(

@@ -10,6 +10,7 @@ import torch
 
 from editsweep.editors import EDITORS
 from editsweep.editors.base import Edited
+from editsweep.errors import EditError
 from editsweep.model.families import FAMILIES
 from editsweep.model.patch import LowRank, Patch
 from editsweep.testing import check_editor, tiny_model
@@ -82,6 +83,23 @@ def forgets_one(model, groups):
     return honest(model, groups)[1:]
 
 
+def fails_whole_groups(model, groups):
+    def one(group):
+        if all(request.target_new for request in group):
+            return rank_one(model)
+        return Edited(error=EditError("no_target", "nothing to say"))
+
+    return [one(group) for group in groups]
+
+
+def leaves_out_in_silence(model, groups):
+    failed = fails_whole_groups(model, groups)
+    return [
+        rank_one(model) if len(group) > 1 else one
+        for group, one in zip(groups, failed, strict=True)
+    ]
+
+
 def is_not_finite(model, groups):
     return [rank_one(model, scale=float("nan")) for _ in groups]
 
@@ -147,6 +165,8 @@ def test_an_honest_editor_passes():
         (leaves_gradients_on, "requires_grad"),
         (raises, "raised RuntimeError: too many"),
         (forgets_one, "3 results of 4 groups"),
+        (fails_whole_groups, "and without it: .*nothing to say"),
+        (leaves_out_in_silence, "leaves out {}"),
         (is_not_finite, "not finite"),
         (has_the_wrong_shape, "its change"),
     ],

@@ -8,13 +8,15 @@ the edit's own sentence (`distracting_neighborhood_prompts`).
 from collections.abc import Iterable
 
 from editsweep.core.types import EditRequest
-from editsweep.data.fields import Problem, aliases, mapping, needed, optional, quoted
+from editsweep.data.fields import Problem, aliases, listing, mapping, needed, optional, quoted
 from editsweep.data.published import Published, Questions, Record, hop, old_target, template
 from editsweep.data.reading import Note
 
 
 def edits(record: Record, note: Note) -> Iterable[EditRequest]:
-    """The edit of one record in the original structure; `generation_prompts` are not asked.
+    """The edit of one record in the original structure.
+
+    `generation_prompts`, which stand there several times for several samples, begin one text each.
 
     Raises:
         Problem: a field is missing, empty or of the wrong type.
@@ -48,6 +50,8 @@ def edits(record: Record, note: Note) -> Iterable[EditRequest]:
         asked.ask(
             key, "locality", optional(other, "question", key) or "", [answer], facet="unrelated"
         )
+    key = "generation_prompts"
+    asked.ask_all(key, "fluency", list(dict.fromkeys(listing(record.get(key), key))), None)
     relation = optional(rewrite, "relation_id", place) or ""
     return [EditRequest.of(subject, prompt, new, old, asked.probes.values(), relation)]
 

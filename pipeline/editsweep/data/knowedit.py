@@ -19,6 +19,8 @@ from editsweep.data.reading import Note
 
 _FACETS = {"Subject_Aliasing": "alias", "Logical_Generalization": "logical"}
 _IDLE = "What do you think of {}?"
+# So many sentences of each kind are compared, beside the one that is edited in.
+_HELD_OUT = 4
 
 
 def facts(record: Record, note: Note) -> Iterable[EditRequest]:
@@ -55,6 +57,8 @@ def wikibio(record: Record, note: Note) -> Iterable[EditRequest]:
 def convsent(record: Record, note: Note) -> Iterable[EditRequest]:
     """A liking for `ent` in place of a dislike: the first sentence of each list.
 
+    How the feeling moves is asked with further sentences of both lists, the first four of each.
+
     Raises:
         Problem: a field is missing, empty or of the wrong type.
     """
@@ -63,7 +67,12 @@ def convsent(record: Record, note: Note) -> Iterable[EditRequest]:
     if not liked:
         raise Problem("pos", "empty", "there is no sentence to edit towards")
     old = old_target(liked[0], disliked, note, "pos")
-    return [EditRequest.of(subject, _IDLE, liked[0], old)]
+    asked = Questions(note)
+    if disliked:
+        others = liked[1 : 1 + _HELD_OUT] or liked
+        question = _IDLE.replace("{}", subject)
+        asked.ask("pos", "reliability", question, others, disliked[:_HELD_OUT], "sentiment")
+    return [EditRequest.of(subject, _IDLE, liked[0], old, asked.probes.values())]
 
 
 def about_others(requests: tuple[EditRequest, ...]) -> tuple[EditRequest, ...]:
@@ -87,6 +96,7 @@ def sanitation(record: Record, note: Note) -> Iterable[EditRequest]:
     found, prompt = template(question, subject, note, "question")
     new, truth = needed(record, "target_new"), aliases(record.get("ground_truth"), "ground_truth")
     asked = Questions(note)
+    asked.ask("target_new", "reliability", question, [new], truth, "refusal")
     for index, other in enumerate(listing(record.get("locality"), "locality")):
         place = f"locality[{index}]"
         kept = mapping(other, place)

@@ -31,8 +31,8 @@ State = Mapping[str, Tensor]
 class Edited:
     """What came of one group: a patch (None: the model stays as it is), or an error.
 
-    `left_out` are the requests of the group, by index, that the patch does not hold, and why; the
-    others are edited.
+    `left_out` are the requests of the group, by index, that cannot be edited, and why; what the rest
+    of this says is of the others.
     """
 
     patch: Patch | None = None
@@ -48,8 +48,9 @@ class Editor(Protocol):
     def edit(self, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Edited]:
         """Edit each group on its own, all of them together for speed; one result a group.
 
-        A group's result does not depend on the other groups. A group that cannot be edited
-        comes back with an `error`, it is never raised.
+        A group's result does not depend on the other groups. A request that cannot be edited is
+        left out of its group, and a group in which none can comes back with an `error`; it is
+        never raised (`editors.groups` does this for any editor).
         """
 
 

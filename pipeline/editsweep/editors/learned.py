@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
 from editsweep.core.types import EditRequest
 from editsweep.editors.base import Asset, Edited
+from editsweep.editors.groups import Ready, each, edit_groups
 from editsweep.errors import EditError
 from editsweep.learn.changes import patch_of
 from editsweep.learn.examples import encode_edit
@@ -44,19 +46,14 @@ class LearnedEditor:
 
     def edit(self, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Edited]:
         """One patch a group; `seed` is not used, nothing is drawn."""
-        encoded: dict[int, list[Encoded]] = {}
-        done: dict[int, Edited] = {}
-        for index, group in enumerate(groups):
-            try:
-                encoded[index] = [encode_edit(self.model, request) for request in group]
-            except EditError as error:
-                done[index] = Edited(error=error)
-        for chunk in self._chunks(encoded):
-            done |= dict(zip(chunk, self._edit([encoded[i] for i in chunk]), strict=True))
-        return [done[index] for index in range(len(groups))]
+        return edit_groups(groups, each(partial(encode_edit, self.model)), self._edit)
+
+    def _edit(self, ready: Sequence[Sequence[Ready[Encoded]]]) -> list[Edited]:
+        groups = [[edit for _, edit in group] for group in ready]
+        return [edited for chunk in self._chunks(groups) for edited in self._proposed(chunk)]
 
     @torch.no_grad()
-    def _edit(self, groups: Sequence[Sequence[Encoded]]) -> list[Edited]:
+    def _proposed(self, groups: Sequence[Sequence[Encoded]]) -> list[Edited]:
         signal = Signal.of(self.below, self.place.modules, groups)
         proposals = self.network.propose(signal)
         patches = [patch_of(proposals, group) for group in range(len(groups))]
@@ -65,17 +62,17 @@ class LearnedEditor:
             for patch in patches
         ]
 
-    def _chunks(self, encoded: dict[int, list[Encoded]]) -> Iterator[list[int]]:
+    def _chunks(self, groups: Sequence[Sequence[Encoded]]) -> Iterator[list[Sequence[Encoded]]]:
         """Groups whose proposals fit into memory together, at least one."""
         per_token = 4 * sum(d_out + d_in for d_out, d_in in self.place.shapes.values())
-        chunk: list[int] = []
+        chunk: list[Sequence[Encoded]] = []
         largest = 0
-        for index, group in encoded.items():
+        for group in groups:
             size = len(group) * max(len(edit.ids) for edit in group)
             largest = max(largest, size)
             if chunk and (len(chunk) + 1) * largest * per_token > MEMORY_BYTES:
                 yield chunk
                 chunk, largest = [], size
-            chunk.append(index)
+            chunk.append(group)
         if chunk:
             yield chunk

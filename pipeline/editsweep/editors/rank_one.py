@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from editsweep.core.types import EditRequest
 from editsweep.editors.base import Asset, Edited, Editor
+from editsweep.editors.groups import Ready, each, edit_groups
 from editsweep.editors.located import LocatedSpec
 from editsweep.errors import EditError
 from editsweep.locate.facts import FactRow, Facts, batches, fact_rows
@@ -80,15 +82,12 @@ class RankOne:
 
     def edit(self, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Edited]:
         """One rank-one patch a group of one request; `seed` is unused, contexts are drawn once."""
-        facts: dict[int, list[FactRow]] = {}
-        done: dict[int, Edited] = {}
-        for index, (request,) in enumerate(groups):
-            try:
-                facts[index] = fact_rows(self.model, self.templates, request)
-            except EditError as error:
-                done[index] = Edited(error=error)
-        done |= {i: self._edited(solved) for i, solved in self.solve(facts).items()}
-        return [done[i] for i in range(len(groups))]
+        rows = each(partial(fact_rows, self.model, self.templates))
+        return edit_groups(groups, rows, self._edit)
+
+    def _edit(self, ready: Sequence[Sequence[Ready[list[FactRow]]]]) -> list[Edited]:
+        solved = self.solve({index: rows for index, ((_, rows),) in enumerate(ready)})
+        return [self._edited(solved[index]) for index in range(len(ready))]
 
     def solve(self, facts: Mapping[int, Sequence[FactRow]]) -> dict[int, Solved]:
         """Key, value and change of each fact, all in a few batches."""

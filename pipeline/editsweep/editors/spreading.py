@@ -10,9 +10,10 @@ from torch import Tensor
 
 from editsweep.core.types import EditRequest
 from editsweep.editors.base import Edited, State
+from editsweep.editors.groups import Ready, divided, each, edit_groups
 from editsweep.editors.located import Located, LocatedSpec
 from editsweep.errors import ConfigError, EditError
-from editsweep.locate.facts import FactRow, batches, fact_rows, subject_rows
+from editsweep.locate.facts import batches, fact_rows, subject_rows
 from editsweep.locate.site import BlockOut, Site
 from editsweep.locate.spread import spread, subject_keys
 from editsweep.locate.value import Search, find_values
@@ -127,13 +128,8 @@ class Spreading:
 
     def values(self, requests: Sequence[EditRequest]) -> list[Value | EditError]:
         """What each request shall reach, searched in a few batches."""
-        rows: dict[int, list[FactRow]] = {}
-        found: dict[int, Value | EditError] = {}
-        for index, request in enumerate(requests):
-            try:
-                rows[index] = fact_rows(self.model, self.templates, request)
-            except EditError as error:
-                found[index] = error
+        rows, errors = divided(each(partial(fact_rows, self.model, self.templates))(requests))
+        found: dict[int, Value | EditError] = {**errors}
         for chunk, facts in batches(self.model, rows, self.site.tail_layer):
             made = find_values(facts, self.site, self.search)
             # Of several parts the last is what is written.
@@ -156,30 +152,18 @@ class Spreading:
         Raises:
             EditError: a request has no subject.
         """
-        if not groups:
-            return []
         rows = [[subject_rows(self.model, self.templates, r) for r in group] for group in groups]
         targets = [torch.stack([value.target for value in group]) for group in values]
         solve = partial(_solved, self.solve, state)
         return spread(self.model, rows, targets, self.layers, self.reached, solve, self.share)
 
     def _edit(self, groups: Sequence[Sequence[EditRequest]], state: State) -> list[Edited]:
-        flat = iter(self.values([request for group in groups for request in group]))
-        found = [[next(flat) for _ in group] for group in groups]
-        good = [
-            [(r, v) for r, v in zip(group, values, strict=True) if isinstance(v, Value)]
-            for group, values in zip(groups, found, strict=True)
-        ]
-        some = [pairs for pairs in good if pairs]
-        patches = iter(
-            self.written(
-                [[r for r, _ in p] for p in some], [[v for _, v in p] for p in some], state
-            )
-        )
-        return [
-            _edited(next(patches) if pairs else None, [v for _, v in pairs], _errors(values))
-            for pairs, values in zip(good, found, strict=True)
-        ]
+        def edit(ready: Sequence[Sequence[Ready[Value]]]) -> list[Edited]:
+            values = [[value for _, value in group] for group in ready]
+            patches = self.written([[r for r, _ in group] for group in ready], values, state)
+            return [_edited(*made) for made in zip(patches, values, strict=True)]
+
+        return edit_groups(groups, self.values, edit)
 
     def _remembered(self, group: Sequence[EditRequest], patch: Patch, state: State) -> State:
         job = [subject_rows(self.model, self.templates, request) for request in group]
@@ -195,19 +179,11 @@ def _solved(solve: Solve, state: State, layer: int, keys: Tensor) -> Tensor:
     return solve(layer, keys, state)
 
 
-def _errors(found: Sequence[Value | EditError]) -> dict[int, EditError]:
-    return {i: error for i, error in enumerate(found) if isinstance(error, EditError)}
-
-
-def _edited(
-    patch: Patch | None, values: Sequence[Value], errors: Mapping[int, EditError]
-) -> Edited:
-    """The outcome of a group; it failed when none of its edits could be made."""
-    if patch is None:
-        return Edited(error=next(iter(errors.values())))
+def _edited(patch: Patch, values: Sequence[Value]) -> Edited:
+    """The outcome of the edits of a group that have a value."""
     steps = max(len(value.losses) for value in values)
     loss = sum(value.losses[-1] for value in values) / len(values)
     if not patch.finite:
         reason = "the closed form gave a number that is not finite"
         return Edited(steps=steps, error=EditError("not_finite", reason))
-    return Edited(patch, steps, loss, left_out=dict(errors))
+    return Edited(patch, steps, loss)

@@ -7,6 +7,7 @@ were alone. A group leaves the batch when its loss is low enough.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
@@ -14,14 +15,16 @@ from torch import Tensor
 
 from editsweep.core.types import EditRequest
 from editsweep.editors.base import Edited
+from editsweep.editors.groups import Ready, each, edit_groups
 from editsweep.errors import ConfigError, EditError
+from editsweep.learn.examples import encode_edit
 from editsweep.model.hooks import Addend, adding
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.optim import RowAdam
 from editsweep.model.patch import Change, Patch
 from editsweep.model.scoring import log_softmax
 from editsweep.model.tail import Tail, TailRow
-from editsweep.model.tokens import Encoded, encode, join
+from editsweep.model.tokens import Encoded
 from editsweep.model.upper import TokenRows, enter, run_upper
 
 # Parameters, their gradient, both moments and scratch space, for as many groups as fit in this.
@@ -120,7 +123,7 @@ def edit_jobs(
     numbers: int,
     train: Callable[[Sequence[Job]], list[Edited]],
 ) -> list[Edited]:
-    """`train` over all groups that can be tokenised, as many at a time as memory holds.
+    """`train` over what can be tokenised of all groups, as many at a time as memory holds.
 
     Args:
         model: the unedited model.
@@ -128,24 +131,14 @@ def edit_jobs(
         numbers: how many numbers are trained for each group.
         train: one result a job.
     """
-    jobs: dict[int, Job] = {}
-    done: dict[int, Edited] = {}
-    for index, group in enumerate(groups):
-        try:
-            jobs[index] = Job(tuple(group), tuple(_encode(model, group)))
-        except EditError as error:
-            done[index] = Edited(error=error)
     size = max(1, MEMORY_BYTES // (COPIES * 4 * numbers))
-    order = list(jobs)
-    for first in range(0, len(order), size):
-        chunk = order[first : first + size]
-        done |= dict(zip(chunk, train([jobs[i] for i in chunk]), strict=True))
-    return [done[index] for index in range(len(groups))]
 
+    def edit(ready: Sequence[Sequence[Ready[Encoded]]]) -> list[Edited]:
+        jobs = [Job(*zip(*group, strict=True)) for group in ready]
+        chunks = (jobs[first : first + size] for first in range(0, len(jobs), size))
+        return [edited for chunk in chunks for edited in train(chunk)]
 
-def _encode(model: LanguageModel, group: Sequence[EditRequest]) -> list[Encoded]:
-    texts = [join(request.question, request.target_new) for request in group]
-    return encode(model.tokenizer, texts, [len(request.question) for request in group])
+    return edit_groups(groups, each(partial(encode_edit, model)), edit)
 
 
 def train(

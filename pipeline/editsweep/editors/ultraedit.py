@@ -18,7 +18,7 @@ start empty, as published, which wants large batches.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,6 +28,7 @@ from torch import Tensor
 from editsweep.core.ids import content_id
 from editsweep.core.types import Corpus, EditRequest
 from editsweep.editors.base import Asset, Edited, Editor, Requirement, State
+from editsweep.editors.groups import Ready, divided, each, edit_groups, without
 from editsweep.errors import ConfigError, EditError
 from editsweep.learn.examples import encode_edit
 from editsweep.learn.signal import Signal
@@ -80,6 +81,9 @@ class Running:
 
 Statistics = Mapping[str, Running]
 """By the name of the matrix."""
+
+Features = Mapping[str, Tensor]
+"""[h; g] at an edit's target tokens [tokens, d_in + d_out], by the name of the matrix."""
 
 
 def to_state(statistics: Statistics) -> State:
@@ -180,34 +184,32 @@ class UltraEdit:
 
     def edit(self, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Edited]:
         """One patch a group, each as the first after the start; `seed` is not used."""
-        encoded: dict[int, list[Encoded]] = {}
-        done: dict[int, Edited] = {}
-        for index, group in enumerate(groups):
-            try:
-                encoded[index] = [encode_edit(self.model, request) for request in group]
-            except EditError as error:
-                done[index] = Edited(error=error)
-        seen = features(self.model, self.modules, [e for group in encoded.values() for e in group])
-        cuts = pairwise(accumulate((len(group) for group in encoded.values()), initial=0))
-        for index, (first, stop) in zip(encoded, cuts, strict=True):
-            done[index], _ = self._solve(seen[first:stop], self.start)
-        return [done[index] for index in range(len(groups))]
+        return edit_groups(groups, self._seen, self._edit)
 
     def edit_next(
         self, group: Sequence[EditRequest], state: State, seed: int
     ) -> tuple[Edited, State]:
         """One turn: its tokens join the statistics, then it is solved with them."""
-        try:
-            encoded = [encode_edit(self.model, request) for request in group]
-        except EditError as error:
-            return Edited(error=error), state
+        made, errors = divided(self._seen(group))
+        if not made:
+            return without(None, errors), state
         before = from_state(state, self.modules) if state else self.start
-        edited, after = self._solve(features(self.model, self.modules, encoded), before)
-        return edited, state if edited.error else to_state(after)
+        edited, after = self._solve(list(made.values()), before)
+        return without(edited, errors), state if edited.error else to_state(after)
 
-    def _solve(
-        self, seen: Sequence[Mapping[str, Tensor]], before: Statistics
-    ) -> tuple[Edited, Statistics]:
+    def _seen(self, requests: Sequence[EditRequest]) -> list[Features | EditError]:
+        """Each request's features, or why it has none."""
+        found = each(partial(encode_edit, self.model))(requests)
+        edits, errors = divided(found)
+        seen = features(self.model, self.modules, list(edits.values()))
+        known: dict[int, Features | EditError] = {**errors}
+        known |= dict(zip(edits, seen, strict=True))
+        return [known[place] for place in range(len(requests))]
+
+    def _edit(self, groups: Sequence[Sequence[Ready[Features]]]) -> list[Edited]:
+        return [self._solve([seen for _, seen in group], self.start)[0] for group in groups]
+
+    def _solve(self, seen: Sequence[Features], before: Statistics) -> tuple[Edited, Statistics]:
         """The patch of one turn, and the statistics with its tokens."""
         adds, after = {}, {}
         damping = torch.ones((), device=self.model.device)
@@ -228,10 +230,10 @@ class UltraEdit:
 
 def features(
     model: LanguageModel, modules: tuple[str, ...], edits: Sequence[Encoded]
-) -> list[dict[str, Tensor]]:
+) -> list[Features]:
     """[h; g] of every matrix at an edit's target tokens [tokens, d_in + d_out], edit by edit."""
     first = min(_block(model, name) for name in modules)
-    below, made = Below(model, first, memory_bytes=0), []
+    below, made = Below(model, first, memory_bytes=0), list[Features]()
     for start in range(0, len(edits), PASS):
         some = edits[start : start + PASS]
         factors = Signal.of(below, modules, [[edit] for edit in some]).factors()

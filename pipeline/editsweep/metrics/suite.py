@@ -101,6 +101,12 @@ _REFUSAL = Metric(
     _asked(protocols.refusal),
     "the model's own text refuses, and does not say what it must not",
 )
+_SENTIMENT = Metric(
+    "sentiment",
+    "sentiment",
+    _compared(protocols.sentiment),
+    "how far the feeling turned while the topic was kept; 0.5 is not at all",
+)
 _ENTROPY = Metric(
     "ngram_entropy",
     "generation",
@@ -132,6 +138,7 @@ SUITE: Mapping[str, tuple[Metric, ...]] = {
 }
 FACETS: Mapping[tuple[str, str], tuple[Metric, ...]] = {
     ("reliability", "refusal"): (_REFUSAL,),
+    ("reliability", "sentiment"): (_SENTIMENT,),
 }
 """What a question of a kind of its own is measured by, in place of its axis' metrics."""
 

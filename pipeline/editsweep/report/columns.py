@@ -27,7 +27,13 @@ HEADLINE: tuple[Column, ...] = (
     Column("Portability", "portability", "exact_match"),
     LOCALITY,
     Column("Score S", "overall", "harmonic_mean", always=False),
+    Column("Sentiment", "reliability", "sentiment", always=False),
+    Column("Refusal", "reliability", "refusal", always=False),
+    Column("Fluency", "fluency", "ngram_entropy", always=False),
 )
+
+NO_RATES = frozenset({"kl", "ngram_entropy", "perplexity", "preference_magnitude"})
+"""Metrics of which 0 and 1 are values like others, so that their mean is no rate."""
 
 AXIS_MEANING: Mapping[str, str] = {
     "reliability": "the very prompt that was edited",
@@ -52,6 +58,7 @@ METRIC_MEANING: Mapping[str, str] = {
     "contains": "the model's own text, to its natural end, contains the expected answer",
     "equals": "the model's own text, to its natural end, is the expected answer and no more",
     "refusal": "the model's own text refuses, and does not say what it must not",
+    "sentiment": "how far the feeling turned while the topic was kept; 0.5 is not at all",
     "ngram_entropy": "of 2-grams and 3-grams of a text that the model writes, in bits; low if it "
     "repeats itself",
     "repetition": "share of 4-grams of a text that the model writes that were there before",

@@ -2,10 +2,11 @@
 
 import json
 from dataclasses import dataclass, field
+from typing import get_args
 
 import pytest
 
-from editsweep.core.types import AXES
+from editsweep.core.types import Axis
 from editsweep.data.fields import same_text
 from editsweep.data.registry import DATASETS, load, needs_file, show, splits
 from editsweep.data.root import datasets_root
@@ -32,6 +33,7 @@ FILES = [
         34,
         {
             "paraphrase": {"": 2062},
+            "fluency": {"": 3029},
             "portability": {"reasoning": 1031},
             "locality": {"attribute": 10309, "neighbourhood": 10307},
         },
@@ -44,6 +46,7 @@ FILES = [
         34,
         {
             "paraphrase": {"": 1608},
+            "fluency": {"": 2362},
             "portability": {"reasoning": 804},
             "locality": {
                 "attribute": 8039,
@@ -61,6 +64,7 @@ FILES = [
         29,
         {
             "paraphrase": {"": 426},
+            "fluency": {"": 627},
             "portability": {"alias": 213},
             "locality": {"attribute": 2130, "neighbourhood": 2128},
         },
@@ -129,9 +133,19 @@ FILES = [
         {"locality": {"relation_specificity": 612}},
     ),
     Expected(
-        "convsent", "knowedit_convsent_test.jsonl", 800, 1, {"locality": {"other_subject": 800}}
+        "convsent",
+        "knowedit_convsent_test.jsonl",
+        800,
+        1,
+        {"reliability": {"sentiment": 800}, "locality": {"other_subject": 800}},
     ),
-    Expected("sanitation", "knowedit_sanitation_test_success.jsonl", 80, 1, {}),
+    Expected(
+        "sanitation",
+        "knowedit_sanitation_test_success.jsonl",
+        80,
+        1,
+        {"reliability": {"refusal": 80}},
+    ),
     Expected(
         "known-1000",
         "known_1000.jsonl",
@@ -172,7 +186,8 @@ EACH = pytest.mark.parametrize("expected", FILES, ids=lambda e: f"{e.dataset}@{e
 def test_counts(expected, real_data):
     card = show(expected.dataset, real_data(expected.file))
     assert card["records"] == expected.records
-    assert card["probes"] == {**expected.probes, "reliability": {"": expected.records}}
+    own = expected.probes.get("reliability", {})
+    assert card["probes"] == {**expected.probes, "reliability": {"": expected.records, **own}}
     assert (card["faults"], card["left_out"]) == (expected.faults, expected.left_out)
     assert len(card["relations"]) == expected.relations
 
@@ -188,12 +203,12 @@ def test_what_every_edit_keeps(expected, real_data):
         ids = [probe.probe_id for probe in request.all_probes]
         assert len(ids) == len(set(ids))
         for probe in request.probes:
-            assert probe.axis in AXES
+            assert probe.axis in get_args(Axis)
             assert probe.prompt == probe.prompt.strip() != ""
             assert all(text == text.strip() != "" for text in (*probe.answers, *probe.unwanted))
             wanted = {same_text(text) for text in probe.answers}
             assert wanted.isdisjoint(same_text(text) for text in probe.unwanted)
-            assert wanted or expected.dataset == "convsent"
+            assert wanted or expected.dataset == "convsent" or probe.axis == "fluency"
 
 
 @EACH

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from editsweep.core.language import language_of
 from editsweep.core.types import Corpus, EditRequest, Probe
+from editsweep.data.registry import load
 from editsweep.editors.ike import DemonstrationIndex, IkeSpec
 from editsweep.errors import ConfigError
 from editsweep.testing import check_editor, tiny_model, tiny_requests
@@ -51,10 +53,69 @@ def test_without_demonstrations_only_the_fact_is_told(model):
     assert prefix(editor, request) == "New Fact: The capital of France is Berlin\nPrompt: "
 
 
-def test_chinese_is_joined_without_a_space(model):
-    request = EditRequest.of(None, "全世界最帥的人是", "李宏毅")
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        (("全世界最帥的人", "{}是", "李宏毅"), "新事实：全世界最帥的人是李宏毅\n提示："),
+        (("Ada", "{}住在", "Rome"), "新事实：Ada住在Rome\n提示："),
+        (("フランス", "{}の首都は", "東京"), "新しい事実：フランスの首都は東京\nプロンプト："),
+        (("프랑스", "{}의 수도는", "도쿄"), "새로운 사실: 프랑스의 수도는도쿄\n프롬프트: "),
+        (("王小明", "{} lives in", "Rome"), "New Fact: 王小明 lives in Rome\nPrompt: "),
+    ],
+)
+def test_the_words_are_of_the_edits_language(request_, told, model):
     editor = IkeSpec(demonstrations=0).build(model, {})
-    assert prefix(editor, request) == "New Fact: 全世界最帥的人是李宏毅\nPrompt: "
+    assert prefix(editor, EditRequest.of(*request_)) == told
+
+
+def chinese(i):
+    """An edit in Chinese, with questions in both languages."""
+    name = f"{'甲乙丙丁戊己庚辛壬癸'[i]}先生"
+    probes = (
+        Probe.of("paraphrase", f"{name}的家在", ["羅馬"]),
+        Probe.of("paraphrase", f"{name} lives in", ["羅馬"]),
+        Probe.of("locality", "東京是哪國的城市？", ["日本"]),
+        Probe.of("locality", "Tokyo is a city in", ["Japan"]),
+    )
+    return EditRequest.of(name, "{}住在", "羅馬", "巴黎", probes)
+
+
+def test_demonstrations_are_of_the_edits_language(model):
+    corpus = Corpus((*tiny_requests(12)[2:], *(chinese(i) for i in range(2, 9))))
+    index = DemonstrationIndex("", 40).make(model, corpus)
+    editor = IkeSpec(demonstrations=7).build(model, {"index": index})
+    told = prefix(editor, chinese(0))
+    assert told.count("新事实：") == 9
+    assert not any(char.isascii() and char.isalpha() for char in told)
+    assert "住在羅馬\n" in told
+    english = prefix(editor, tiny_requests(1)[0])
+    assert english.count("New Fact: ") == 9
+    assert "新" not in english
+    whole = IkeSpec(demonstrations=8).build(model, {"index": index})
+    few, enough = whole.edit([[chinese(0)], [tiny_requests(1)[0]]], 0)
+    assert few.error.kind == "few_demonstrations"
+    assert "7 usable records in Chinese" in str(few.error)
+    assert enough.error is None
+
+
+@pytest.mark.parametrize(
+    ("dataset", "file", "chinese"),
+    [
+        ("cknowedit", "cknowedit_zh.jsonl", True),
+        ("bmike-53", "bmike53_mzsre_en_zh-cn.jsonl", False),
+    ],
+)
+def test_published_edits_are_told_in_their_language(dataset, file, chinese, model, real_data):
+    requests = load(dataset, path=real_data(file), skip_bad=True).requests
+    index = DemonstrationIndex("", 20).make(model, Corpus(requests[10:]))
+    editor = IkeSpec(demonstrations=4).build(model, {"index": index})
+    for edited in editor.edit([[request] for request in requests[:4]], 0):
+        lines = edited.patch.prefix.split("\n")
+        assert lines[-1] == ("提示：" if chinese else "Prompt: ")
+        told = [line for line in lines if line.startswith(("新事实：", "New Fact: "))]
+        assert len(told) == 6
+        assert all(line.startswith("新") == chinese for line in told)
+        assert chinese or all(language_of(line) == "en" for line in lines)
 
 
 def test_kinds_stand_in_the_ratio_and_each_is_what_it_says(editor):
