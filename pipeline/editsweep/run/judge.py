@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from editsweep.core.ids import content_id
 from editsweep.core.types import AXES, Answer, Measurement, Phase, Probe
 from editsweep.errors import ConfigError, WorkerError
@@ -36,6 +39,7 @@ UNREACHED = 8
 
 _PLACES = ("question", "answers", "said")
 _LEARNT = tuple(axis for axis in AXES if axis != "locality")
+_OPEN, _UNCLEAR = "judge_", "unclear"
 _VERDICTS = {"yes": 1.0, "no": 0.0}
 
 
@@ -103,6 +107,11 @@ class Judge:
         self._chat = Chat(spec.url, spec.model, spec.key)
         self._kept: dict[str, Reply] | None = None
 
+    def left_open(self, measurements: pa.Table) -> bool:
+        """Whether a question came to nothing, which may go better now."""
+        own = measurements.filter(pc.equal(measurements["protocol"], self.protocol))
+        return any(status.startswith(_OPEN) for status in own["status"].unique().to_pylist())
+
     def measure(self, slice_: Sequence[Asked]) -> Iterator[tuple[str, Measurement]]:
         """A number for each text that was spoken freely on an axis that should be learnt.
 
@@ -166,9 +175,9 @@ class Judge:
 def verdict(reply: Reply) -> tuple[float | None, str]:
     """1 for yes, 0 for no, and a status; None and the reason for anything else."""
     if reply.problem:
-        return None, f"judge_{reply.problem}"
+        return None, f"{_OPEN}{reply.problem}"
     word = reply.text.strip(" \t\r\n.!\"'*`").lower()
-    return (_VERDICTS[word], "ok") if word in _VERDICTS else (None, "judge_unclear")
+    return (_VERDICTS[word], "ok") if word in _VERDICTS else (None, _UNCLEAR)
 
 
 def judge_of(spec: JudgeSpec) -> Callable[[Path], Judge]:

@@ -158,8 +158,8 @@ def test_too_many_requests_are_waited_out(tmp_path, waits):
         ((200, "<html>"), "judge_garbled"),
         ((200, '{"choices": []}'), "judge_garbled"),
         (says(None), "judge_garbled"),
-        (says("Yes and no"), "judge_unclear"),
-        (says(""), "judge_unclear"),
+        (says("Yes and no"), "unclear"),
+        (says(""), "unclear"),
         ((400, "too long"), "judge_http_400"),
         ((302, ""), "judge_http_302"),
     ],
@@ -230,8 +230,9 @@ def test_a_judge_that_cannot_be_is_refused(change, told):
     assert KEY not in str(error.value)
 
 
-def test_an_old_run_is_judged(synthetic, tmp_path):
-    sweep = synthetic(edits=2)
+def spoken_run(synthetic):
+    """A run whose answers were spoken freely."""
+    sweep = synthetic(edits=2, unit_size=1)
     spoken = {
         unit: schema.from_ipc(sweep.parts(unit)["answers"]).to_pylist() for unit in sweep.units
     }
@@ -243,6 +244,28 @@ def test_an_old_run_is_judged(synthetic, tmp_path):
 
     sweep.parts = parts
     sweep.commit()
+    return sweep
+
+
+def test_what_came_to_nothing_is_asked_again_by_the_same_command(synthetic):
+    sweep = spoken_run(synthetic)
+    busy = True
+    with serving(lambda text: (503, "") if busy and "Lyon" in text else says("yes")) as server:
+        spec = JudgeSpec(server.url, "m")
+        first = rescore(sweep.folder, judge=judge_of(spec))
+        rows = SweepStore(first.folder).table("measurements").to_pylist()
+        assert {r["status"] for r in rows if r["metric"] == "judge"} == {"ok", "judge_http_503"}
+        before, busy = len(server.asked), False
+        again = rescore(sweep.folder, judge=judge_of(spec))
+        assert 0 < again.units_now < first.units_now
+        assert all("Lyon" in body["messages"][0]["content"] for body in server.asked[before:])
+        assert rescore(sweep.folder, judge=judge_of(spec)).units_now == 0
+    rows = SweepStore(first.folder).table("measurements").to_pylist()
+    assert {r["status"] for r in rows if r["metric"] == "judge"} == {"ok"}
+
+
+def test_an_old_run_is_judged(synthetic, tmp_path):
+    sweep = spoken_run(synthetic)
     with serving(lambda text: says("no")) as server:
         spec = JudgeSpec(server.url, "big", key=KEY)
         done = rescore(sweep.folder, tmp_path / "new", judge_of(spec))
