@@ -8,7 +8,18 @@ import sys
 import typer
 
 from editsweep import __version__
-from editsweep.cli import doctor, edit, export, listing, rescore, results, sweeps, trace, train
+from editsweep.cli import (
+    ability,
+    doctor,
+    edit,
+    export,
+    listing,
+    rescore,
+    results,
+    sweeps,
+    trace,
+    train,
+)
 from editsweep.errors import ConfigError, DataError, EditSweepError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 75
@@ -32,6 +43,7 @@ for command in (
     rescore.rescore,
     edit.edit,
     export.export,
+    ability.ability,
     trace.trace,
     listing.editors,
     listing.models,
@@ -80,6 +92,8 @@ _EXTRAS = {
     "polars": "report",
     "jinja2": "report",
     "matplotlib": "report",
+    "requests": "judge",
+    "lm_eval": "ability",
     "scipy": "report",
     "statsmodels": "report",
 }

@@ -68,6 +68,8 @@ METRIC_MEANING: Mapping[str, str] = {
     "agreement": "share of the answer's tokens where the model's first choice is what it was "
     "before the edit",
     "correct": "the model gives the true answer, whether or not it did before",
+    "judge": "another model, asked whether the text gives the wanted answer, says yes; which model, and "
+    "what it is asked, stands under provenance",
     "harmonic_mean": "ROME's score S: the harmonic mean of the shares of edits (ES), paraphrases (PS) "
     "and neighbours (NS) with the preference as it should be; of all that must stay, where a dataset "
     "marks no neighbours",

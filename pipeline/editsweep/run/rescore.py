@@ -38,6 +38,9 @@ class Judging(Protocol):
     def described(self) -> Mapping[str, Any]:
         """All that decides its verdicts, as plain JSON."""
 
+    def left_open(self, measurements: pa.Table) -> bool:
+        """Whether asking again may give a number where there is none."""
+
     def measure(self, slice_: Sequence[Asked]) -> Iterable[tuple[str, Measurement]]:
         """Edit id and number, of those answers that it judges."""
 
@@ -65,7 +68,8 @@ def rescore(
 ) -> Rescored:
     """Measure the answers of `run` with the present suite into the sweep folder `out`.
 
-    A run that is not finished is measured as far as it is; later the same call does the rest.
+    A run that is not finished is measured as far as it is; later the same call does the rest, also
+    of units that were done again.
 
     Args:
         run: a sweep's folder.
@@ -89,7 +93,7 @@ def rescore(
     with SweepStore(folder).locked() as store:
         store.bind(_described(new), new["sweep_id"])
         store.write_json("plan.json", new)
-        done = store.committed()
+        done = _still_good(store, kept, judging)
         for place, unit in enumerate(todo, 1):
             if unit in done:
                 continue
@@ -101,6 +105,21 @@ def rescore(
             say(f"{place} of {len(todo)} units")
         store.event(event="rescored", units=now, rows=made, carried=carried)
     return Rescored(folder, now, len(units) - len(todo), made, carried, source.warnings)
+
+
+def _still_good(store: SweepStore, kept: Mapping[str, Line], judge: Judging | None) -> set[str]:
+    """The units that need not be measured again; the others are taken back.
+
+    These are units that the run has done again since, and those that the judge left open.
+    """
+    good = set()
+    for unit, line in store.committed().items():
+        is_current = unit in kept and kept[unit].committed_at <= line.committed_at
+        if is_current and not (judge and judge.left_open(store.part("measurements", unit))):
+            good.add(unit)
+        else:
+            store.withdraw(unit)
+    return good
 
 
 def _refuse_taken(run: Path, folder: Path) -> None:

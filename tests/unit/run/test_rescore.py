@@ -158,6 +158,21 @@ def test_a_part_of_a_run_is_rescored_and_later_the_rest(run, tmp_path):
     assert numbers(done.folder) == numbers(run)
 
 
+def test_a_unit_that_was_done_again_is_rescored_again(run, tmp_path):
+    old = copied(run, tmp_path)
+    done = rescore(old)
+    store = SweepStore(old)
+    unit, line = next(iter(store.committed().items()))
+    parts = {kind: schema.to_ipc(store.part(kind, unit)) for kind in schema.PARTS}
+    with store.locked() as driver:
+        driver.withdraw(unit)
+        assert rescore(old).units_missing == 1
+        assert unit not in SweepStore(done.folder).committed()
+        driver.commit(unit, parts, attempt=2, seconds=line.seconds, host=line.host)
+    assert rescore(old).units_now == 1
+    assert numbers(done.folder) == numbers(run)
+
+
 def test_what_is_there_is_not_written_over(run, tmp_path):
     with pytest.raises(ConfigError, match="is the run itself"):
         rescore(run, run)
