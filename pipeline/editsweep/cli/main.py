@@ -23,6 +23,7 @@ app = typer.Typer(
 for command in (
     sweeps.plan,
     sweeps.run,
+    sweeps.retry,
     train.train,
     results.status,
     results.report,

@@ -11,11 +11,22 @@ from editsweep.cli.show import as_json, as_table, console, table_out
 from editsweep.errors import StoreError
 
 
-def status(folder: Folder, json: Json = False) -> None:
+def status(
+    folder: Folder,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Show it until the run ends; Ctrl-C ends only this.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Say how far a sweep is, from what is committed in its folder."""
-    from editsweep.run.status import read_status
+    from editsweep.run import status as of
+    from editsweep.run.progress import shown
 
-    found = read_status(folder)
+    if follow:
+        with shown(console) as progress:
+            for now in of.follow(folder):
+                progress.update(now)
+    found = of.read_status(folder)
     if json:
         as_json(found)
         return
@@ -24,6 +35,8 @@ def status(folder: Folder, json: Json = False) -> None:
         [(c["label"], c["edits"], c["done"], c["failed"]) for c in found["cells"]],
         title=f"{found['name']}: {found['state']}",
     )
+    for kind, count in found["errors"].items():
+        console.print(f"{count} edits failed: {kind}", markup=False)
     for warning in found["warnings"]:
         console.print(f"warning: {warning}", markup=False)
 

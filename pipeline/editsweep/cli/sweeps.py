@@ -9,6 +9,7 @@ from editsweep.cli.options import (
     OUT,
     Address,
     Executor,
+    Folder,
     Json,
     Limit,
     Settings,
@@ -78,12 +79,20 @@ def run(
     skip_bad: SkipBad = False,
     record: Annotated[bool, typer.Option(help="Record the results in MLflow.")] = True,
     tracking_uri: TrackingUri = None,
+    max_failures: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|N%", help="Give up when more edits than this have failed, e.g. 20 or 5%."
+        ),
+    ] = None,
 ) -> None:
     """Run a sweep, or go on with it: the same command continues where it stopped.
 
-    Exit codes: 0 complete, 1 failed, 2 wrong use, 3 complete with failed edits, 75 interrupted.
+    Exit codes: 0 complete, 1 failed or too many failed edits, 2 wrong use, 3 complete with failed
+    edits, 75 interrupted.
     """
     from editsweep.cli.results import print_board
+    from editsweep.run.budget import Budget
     from editsweep.run.drive import INTERRUPTED, RunOptions, run_sweep
     from editsweep.run.progress import shown
     from editsweep.run.sweep import load_sweep
@@ -96,12 +105,49 @@ def run(
         address=address,
         record=record,
         tracking_uri=tracking_uri,
+        max_failures=None if max_failures is None else Budget.parse(max_failures),
     )
     with shown(console) as progress:
         result = run_sweep(checked, out / checked.name, options, progress)
     if result.exit_code == INTERRUPTED:
         console.print(f"Interrupted; the same command goes on. So far: {result.folder}")
+    elif result.over_budget:
+        console.print(
+            f"{result.over_budget}. See: editsweep status {result.folder}. Mend it, then give the "
+            f"same command; `editsweep retry {result.folder}` has the failed ones done again."
+        )
     else:
         print_board(result.folder)
         console.print(f"{result.edits} edits, {result.edits_failed} failed: {result.folder}")
     raise typer.Exit(result.exit_code)
+
+
+def retry(
+    folder: Folder,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND",
+            help="failed: whatever failed (the default); or kinds of error, e.g. worker_died.",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Have failed edits done again, with the others of their units, by the next `run`."""
+    from dataclasses import asdict
+
+    from editsweep.run.retry import ANY, take_back
+
+    back = take_back(folder, only or [ANY])
+    if json:
+        as_json(asdict(back))
+        return
+    console.print(
+        f"{back.edits} failed edits in {back.units} units are taken back"
+        + ("; the same run command does them again." if back.units else ".")
+    )
+    if back.kept:
+        console.print(
+            f"{back.kept} failed edits of sequences stay, since what came after was made on top of "
+            "them; run the sweep under another name to do such a sequence again."
+        )

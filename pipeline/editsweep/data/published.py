@@ -119,7 +119,7 @@ class Questions:
         field: str,
         axis: Axis,
         prompts: Any,
-        answers: Iterable[str | None],
+        answers: Iterable[str | None] | None,
         unwanted: Iterable[str | None] = (),
         facet: str = "",
     ) -> None:

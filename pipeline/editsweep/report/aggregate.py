@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from editsweep.core.types import AXES
 from editsweep.report import harmonic
+from editsweep.report.columns import NO_RATES
 from editsweep.report.statistics import interval
 
 DRIFT = "drift"
@@ -191,7 +192,8 @@ def numbers_of(edits: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
         identity = [row[name] for name in names]
         values = np.asarray(row["values"], dtype=np.float64)
         clusters = np.asarray(row["clusters"], dtype=np.int64) - 1
-        rows.append((*identity, *_number(values, clusters, identity), row["asked"]))
+        number = _number(values, clusters, identity, row["metric"] not in NO_RATES)
+        rows.append((*identity, *number, row["asked"]))
     types = dict.fromkeys(names, pl.String) | dict(NUMBERS) | {"asked": pl.Int64}
     made = pl.DataFrame(rows, schema=types, orient="row")
     # Drift is one measurement of one model, not a sample of edits.
@@ -200,11 +202,14 @@ def numbers_of(edits: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
 
 
 def _number(
-    values: NDArray[np.float64], clusters: NDArray[np.int64], key: Sequence[object]
+    values: NDArray[np.float64],
+    clusters: NDArray[np.int64],
+    key: Sequence[object],
+    may_be_rate: bool,
 ) -> tuple[float | None, float | None, float | None, str | None, int]:
     if len(values) == 0:
         return None, None, None, None, 0
-    found = interval(values, clusters, key)
+    found = interval(values, clusters, key, may_be_rate)
     return float(values.mean()), found.low, found.high, found.method, len(values)
 
 

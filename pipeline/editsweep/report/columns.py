@@ -27,7 +27,13 @@ HEADLINE: tuple[Column, ...] = (
     Column("Portability", "portability", "exact_match"),
     LOCALITY,
     Column("Score S", "overall", "harmonic_mean", always=False),
+    Column("Sentiment", "reliability", "sentiment", always=False),
+    Column("Refusal", "reliability", "refusal", always=False),
+    Column("Fluency", "fluency", "ngram_entropy", always=False),
 )
+
+NO_RATES = frozenset({"kl", "ngram_entropy", "perplexity", "preference_magnitude"})
+"""Metrics of which 0 and 1 are values like others, so that their mean is no rate."""
 
 AXIS_MEANING: Mapping[str, str] = {
     "reliability": "the very prompt that was edited",

@@ -49,7 +49,8 @@ def render(
         ConfigError: the template is not found.
     """
     board = boards[""].board
-    titles, rows = headline(board)
+    columns = columns_of(board)
+    _, rows = headline(board, columns)
     chart, lines = success_against_locality(board), draw(along)
     worst = failures.worst(plan, edits, measurements, answers)
     return (
@@ -59,7 +60,7 @@ def render(
             plan=plan,
             counts=_counts(plan, edits),
             varying=_varying(plan["cells"]),
-            titles=titles,
+            columns=[(shown.title, shown.column.metric) for shown in columns],
             rows=rows,
             seconds={row["cell_id"]: row for row in timings(plan, edits).iter_rows(named=True)},
             chart=chart and {"svg": Markup(chart.svg), "key": chart.key},

@@ -31,7 +31,10 @@ class Interval(NamedTuple):
 
 
 def interval(
-    values: NDArray[np.float64], clusters: NDArray[np.int64], key: Sequence[object]
+    values: NDArray[np.float64],
+    clusters: NDArray[np.int64],
+    key: Sequence[object],
+    may_be_rate: bool = True,
 ) -> Interval:
     """The interval of the mean of `values`.
 
@@ -39,13 +42,14 @@ def interval(
         values: one an edit; not empty.
         clusters: which subject each edit belongs to, 0 .. k-1.
         key: what the values are; seeds the bootstrap.
+        may_be_rate: whether values that are all 0 or 1 are successes and failures.
 
     Returns:
-        Wilson's when all values are 0 or 1, also for a single edit. Else the bootstrap's, which
+        Wilson's for a rate, also of a single edit. Else the bootstrap's, which
         has width 0 when all subjects agree (resampling equal values gives that value), and nulls
         for a single subject, from which no spread can be learnt.
     """
-    if np.isin(values, (0.0, 1.0)).all():
+    if may_be_rate and np.isin(values, (0.0, 1.0)).all():
         low, high = proportion_confint(values.sum(), len(values), 1 - LEVEL, "wilson")
         return Interval(float(low), float(high), "wilson")
     drawn = resampled(values, clusters, key)

@@ -112,11 +112,14 @@ def terminal_table(
     # Only the terminal needs rich, and importing it draws from the global random numbers.
     from rich.table import Table
 
-    titles, rows = headline(board)
+    columns = columns_of(board)
+    _, rows = headline(board, columns)
     table = Table(title=title, title_justify="left")
     table.add_column("cell", overflow="fold")
-    for title in (*titles, "edits", "failed", "missing"):
-        table.add_column(title.lower(), justify="right")
+    for column in columns:
+        table.add_column(f"{column.title.lower()}\n[dim]{column.column.metric}[/]", justify="right")
+    for title in ("edits", "failed", "missing"):
+        table.add_column(title, justify="right")
     for row in rows:
         shown = [
             (f"[bold]{n.text}[/]" if n.best else n.text) + (f"\n[dim]{n.span}[/]" if n.span else "")

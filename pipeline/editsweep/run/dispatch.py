@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from editsweep.core import schema
 from editsweep.errors import ConfigError, DataError, EditSweepError, ModelError, WorkerError
+from editsweep.run.budget import Budget
 from editsweep.run.evaluate import UnitIds, failed_unit
 from editsweep.run.executor import Executor
 from editsweep.run.failures import unasked_unit
@@ -37,8 +38,15 @@ _SETUP_ERRORS: Mapping[str, type[EditSweepError]] = {
 class Dispatch:
     """One run over the units of `plan` that are not committed yet."""
 
-    def __init__(self, plan: Plan, store: SweepStore, progress: Progress, stop: Stop) -> None:
-        """`store` must be locked and bound."""
+    def __init__(
+        self,
+        plan: Plan,
+        store: SweepStore,
+        progress: Progress,
+        stop: Stop,
+        budget: Budget | None = None,
+    ) -> None:
+        """`store` must be locked and bound; what `budget` does not bear ends the run early."""
         self._plan, self._store, self._progress, self._stop = plan, store, progress, stop
         self._committed = frozenset(store.committed())
         self._units = {unit.unit_id: unit for unit in plan.units}
@@ -55,6 +63,10 @@ class Dispatch:
         self._edits_left = sum(unit.stop - unit.start for unit in self._left)
         self._edits_now = 0
         self._failed = 0
+        self._budget = budget
+        self._total = sum(unit.stop - unit.start for unit in plan.units)
+        self._failed_before = _failed(store.table("edits", self._committed)) if budget else 0
+        self.over_budget = ""
 
     @property
     def units_left(self) -> int:
@@ -78,6 +90,7 @@ class Dispatch:
             for unit, reason in self._sequences.doomed:
                 self._lose(unit, "not_prepared", reason, reason)
             while not self._queue.over:
+                self._check_budget()
                 if not self._stop.asked:
                     self._give_out(executor)
                 if not self._queue.running:
@@ -86,6 +99,19 @@ class Dispatch:
                     self._take_in(event)
                 self._bury()
                 self._show()
+
+    def _check_budget(self) -> None:
+        failed = self._failed_before + self._failed
+        if self._budget is None or self._stop.asked or self._budget.bears(failed, self._total):
+            return
+        self.over_budget = (
+            f"{failed} of {self._total} edits failed, more than --max-failures {self._budget}"
+        )
+        self._progress.say(
+            f"Giving up: {self.over_budget}. What is in flight is finished and kept."
+        )
+        self._note(event="over_budget", failed=failed)
+        self._stop.asked = True
 
     def _give_out(self, executor: Executor) -> None:
         for worker in executor.idle():
@@ -128,13 +154,13 @@ class Dispatch:
         edits = unit.stop - unit.start
         self._edits_now += edits
         self._edits_left -= edits
-        status = schema.from_ipc(parts["edits"])["status"]
-        self._failed += pc.sum(pc.equal(status, "failed")).as_py() or 0
+        failed = _failed(schema.from_ipc(parts["edits"]))
+        self._failed += failed
         self._writer.put(
             lambda: self._store.commit(key, parts, attempt=attempt, seconds=seconds, host=host)
         )
-        done = {"unit": key, "edits": edits, "seconds": round(seconds, 3), "attempt": attempt}
-        self._note(event="committed", **done)
+        done = {"unit": key, "edits": edits, "failed": failed, "seconds": round(seconds, 3)}
+        self._note(event="committed", attempt=attempt, **done)
 
     def _note(self, **fields: object) -> None:
         self._writer.put(partial(self._store.event, **fields))
@@ -234,12 +260,11 @@ class Dispatch:
         )
 
     def _show(self) -> None:
-        total = sum(unit.stop - unit.start for unit in self._units.values())
         preparing = any(task_id not in self._units for task_id in self._queue.running)
         self._progress.update(
             Snapshot(
-                done=total - self._edits_left,
-                total=total,
+                done=self._total - self._edits_left,
+                total=self._total,
                 done_now=self._edits_now,
                 seconds=monotonic() - self._started,
                 failed=self._failed,
@@ -288,6 +313,10 @@ def _queue(plan: Plan, sequences: Sequences, bases: BaseAnswers) -> Queue:
         lane = _lane(plan.cells[unit.cell_id].model)
         items.append(Item(unit.unit_id, unit.needs, sequences.cost(unit), lane))
     return Queue(items, frozenset(done))
+
+
+def _failed(edits: pa.Table) -> int:
+    return pc.sum(pc.equal(edits["status"], "failed")).as_py() or 0
 
 
 def _lane(use: object) -> str:

@@ -1,13 +1,14 @@
 """A whole run: plan, go on where the last one stopped, report, record."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import pyarrow.compute as pc
 
 from editsweep.errors import ConfigError, EditSweepError
+from editsweep.run.budget import Budget
 from editsweep.run.dispatch import Dispatch
 from editsweep.run.executor import Executor
 from editsweep.run.inline import InlineExecutor
@@ -36,13 +37,14 @@ class RunOptions:
     record: bool = True
     tracking_uri: str | None = None
     experiment: str = EXPERIMENT
+    max_failures: Budget | None = None
 
 
 @dataclass(frozen=True)
 class RunResult:
     """What came of a run. `units_now` were done by it, `edits_failed` are of the whole sweep.
 
-    `record_error` says why MLflow has no record, or is empty.
+    `record_error` says why MLflow has no record, `over_budget` why the run gave up; else empty.
     """
 
     exit_code: int
@@ -52,6 +54,7 @@ class RunResult:
     edits: int
     edits_failed: int
     record_error: str = ""
+    over_budget: str = ""
 
 
 def run_sweep(
@@ -72,7 +75,7 @@ def run_sweep(
         _bind(store, plan)
         for warning in (*plan.left_out, *plan.noted, *plan.conflicts, *store.warnings):
             shown.say(warning)
-        work = Dispatch(plan, store, shown, stop)
+        work = Dispatch(plan, store, shown, stop, chosen.max_failures)
         if work.units_left == 0 and _is_finished(store):
             shown.say("Nothing to do: this sweep is finished.")
             return _result(plan, store, 0)
@@ -102,7 +105,10 @@ def _run(
     left = len(plan.units) - len(store.committed())
     if left:
         store.event(event="interrupted", units_left=left)
-        return _result(plan, store, before - left)
+        so_far = _result(plan, store, before - left)
+        if work.over_budget:
+            return replace(so_far, exit_code=FAILED, over_budget=work.over_budget)
+        return so_far
     return _finish(plan, store, options, progress, before)
 
 

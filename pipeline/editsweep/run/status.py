@@ -2,10 +2,13 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 from editsweep.errors import StoreError
+from editsweep.run.progress import Snapshot
 from editsweep.store.store import SweepStore
 
 
@@ -54,6 +57,36 @@ def read_status(folder: Path) -> dict[str, Any]:
         "last_event": last_event(folder),
         "warnings": list(store.warnings),
     }
+
+
+def follow(folder: Path, wait: Callable[[], None] = lambda: sleep(1)) -> Iterator[Snapshot]:
+    """How far a sweep is, again and again, until it is complete or no driver is at work on it.
+
+    What is committed is read once; from then on the progress log says what comes. `wait` passes
+    the time between two looks.
+
+    Raises:
+        StoreError: it is not the folder of a sweep.
+    """
+    store, log = SweepStore(folder), folder / "progress.jsonl"
+    seen = log.stat().st_size if log.exists() else 0
+    found = read_status(folder)
+    done, failed, start = found["edits_done"], found["edits_failed"], monotonic()
+    before = done
+    while True:
+        working = store.at_work
+        fresh = log.read_bytes()[seen:] if log.exists() else b""
+        whole = fresh[: fresh.rfind(b"\n") + 1]
+        seen += len(whole)
+        for event in map(json.loads, whole.splitlines()):
+            if event.get("event") == "committed":
+                done += event["edits"]
+                failed += event["failed"]
+        doing = "" if working or done == found["edits"] else "nobody is at work on it"
+        yield Snapshot(done, found["edits"], done - before, monotonic() - start, failed, doing)
+        if done >= found["edits"] or not working:
+            return
+        wait()
 
 
 def last_event(folder: Path) -> dict[str, Any] | None:

@@ -56,6 +56,21 @@ def in_turn(path: Path, waits_for: Callable[[str], None]) -> Iterator[None]:
         os.close(handle)
 
 
+def is_held(path: Path) -> bool:
+    """Whether anybody holds `path` now."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _sign(handle: int) -> None:
     said = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
     os.ftruncate(handle, 0)

@@ -1,4 +1,7 @@
-"""`manifest.jsonl`: one line a committed unit. A part without a valid line is not a result."""
+"""`manifest.jsonl`: one line a committed unit. A part without a valid line is not a result.
+
+A line that only says `withdrawn` takes the unit's lines before it back.
+"""
 
 import hashlib
 import json
@@ -86,6 +89,10 @@ def read(path: Path, parts: Path) -> tuple[dict[str, Line], tuple[str, ...]]:
     text = path.read_bytes() if path.exists() else b""
     for number, raw in enumerate(text.split(b"\n")[:-1], start=1):
         try:
+            if back := withdrawn(raw.decode()):
+                lines.pop(back, None)
+                faults.pop(back, None)
+                continue
             line = Line.parse(raw.decode())
         except ValueError as error:
             warnings.append(f"{path.name}:{number}: not a manifest line ({error}); passed over")
@@ -98,6 +105,23 @@ def read(path: Path, parts: Path) -> tuple[dict[str, Line], tuple[str, ...]]:
                 faults[line.unit_id] = f"{path.name}:{number}: unit {line.unit_id}: {fault}"
     warnings += [f"{why}; it must be done again" for u, why in faults.items() if u not in lines]
     return lines, tuple(warnings)
+
+
+def withdrawal(unit_id: str, time: str) -> str:
+    """The line that takes a unit back."""
+    return json.dumps({"withdrawn": unit_id, "at": time}, sort_keys=True)
+
+
+def withdrawn(text: str) -> str | None:
+    """The unit that a line takes back, or None.
+
+    Raises:
+        ValueError: it is not JSON, or names no unit.
+    """
+    fields = json.loads(text)
+    if not isinstance(fields, dict) or "withdrawn" not in fields:
+        return None
+    return safe_name("unit", fields["withdrawn"])
 
 
 def entry(data: bytes) -> Entry:

@@ -18,7 +18,7 @@ from editsweep.core import schema
 from editsweep.core.names import safe_name
 from editsweep.errors import StoreError
 from editsweep.store import durable, manifest
-from editsweep.store.lock import exclusive
+from editsweep.store.lock import exclusive, is_held
 from editsweep.store.manifest import Entry, Line, entry
 
 _ORDER: Mapping[str, tuple[str, ...]] = {
@@ -137,6 +137,21 @@ class SweepStore:
         done.add(unit_id)
         return True
 
+    def withdraw(self, unit_id: str) -> None:
+        """Take a kept unit back: it counts no more, and can be committed again.
+
+        Its files stay until then.
+
+        Raises:
+            StoreError: it is not kept, or the manifest cannot be written.
+        """
+        done = self._need_lock()
+        if unit_id not in done:
+            raise StoreError(f"{self.folder}: no committed unit {unit_id}")
+        with self._writing(f"take unit {unit_id} back"):
+            durable.append_line(self._manifest, manifest.withdrawal(unit_id, _now()))
+        done.discard(unit_id)
+
     def committed(self) -> dict[str, Line]:
         """Every unit that is kept and undamaged, by id; what is wrong goes to `warnings`."""
         lines, self.warnings = manifest.read(self._manifest, self.folder / "parts")
@@ -190,6 +205,11 @@ class SweepStore:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         with self._writing(f"write {name}"):
             durable.replace_file(self.folder / safe_name("file", name), text.encode())
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a driver has the folder now, this process or another on this machine."""
+        return is_held(self.folder / ".lock")
 
     @property
     def _manifest(self) -> Path:

@@ -2,12 +2,16 @@ import math
 
 import pytest
 
-from editsweep.core.types import Answer, Scored
+from editsweep.core.types import Answer, Probe, Scored
 from editsweep.metrics.protocols import (
     agreement,
+    contains,
+    equals,
     exact_match,
+    perplexity,
     preference,
     preference_magnitude,
+    refusal,
     token_match,
 )
 
@@ -53,3 +57,28 @@ def test_agreement_looks_at_positions_not_at_truth():
     assert agreement(before, before) == 1
     shorter = Answer("p", (said("answer", [-2.0] * 2, argmax=[5, 6]),))
     assert agreement(before, shorter) == 0.5
+
+
+ASKED = Probe.of("reliability", "x?", ["I don't know."], ["Paris"])
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        (" I don't know.", (1, 1, 1)),
+        (" Well, I don't know that.", (1, 0, 1)),
+        (" I don't know, but Paris?", (1, 0, 0)),
+        (" Paris", (0, 0, 0)),
+    ],
+)
+def test_own_text(text, numbers):
+    spoken = Answer("p", (GOOD,), text, True)
+    assert tuple(take(ASKED, spoken) for take in (contains, equals, refusal)) == numbers
+    silent = Answer("p", (GOOD,), text)
+    assert {take(ASKED, silent) for take in (contains, equals, refusal)} == {None}
+
+
+def test_perplexity_is_that_of_the_likeliest_answer():
+    assert perplexity(Answer("p", (GOOD, BETTER, BAD))) == pytest.approx(1 / 0.8)
+    assert perplexity(Answer("p", (BAD,))) is None
+    assert perplexity(Answer("p", (said("answer", [-1e9]),))) == math.inf

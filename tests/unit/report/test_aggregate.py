@@ -108,6 +108,8 @@ def test_intervals_where_little_can_be_said() -> None:
     assert interval(np.array([0.5, 0.5, 0.5]), two, ["k"]) == (0.5, 0.5, "bootstrap")
     low, high, method = interval(np.array([1.0]), np.array([0]), ["k"])
     assert (round(low or 0, 3), round(high or 0, 3), method) == (0.207, 1.0, "wilson")
+    # A divergence that is 0 throughout is no rate of which nothing succeeded.
+    assert interval(np.zeros(3), two, ["k"], may_be_rate=False) == (0.0, 0.0, "bootstrap")
 
 
 def test_the_bootstrap_draws_subjects_and_is_seeded_by_its_key() -> None:

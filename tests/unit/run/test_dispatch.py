@@ -8,9 +8,11 @@ import pytest
 
 from editsweep.errors import ConfigError, ModelError, StoreError, WorkerError
 from editsweep.run import drive
-from editsweep.run.drive import INTERRUPTED, WITH_FAILURES, RunOptions, run_sweep
+from editsweep.run.budget import Budget
+from editsweep.run.drive import FAILED, INTERRUPTED, WITH_FAILURES, RunOptions, run_sweep
 from editsweep.run.inline import InlineExecutor
 from editsweep.run.progress import Silent
+from editsweep.run.retry import Retried, take_back
 from editsweep.run.status import read_status
 from editsweep.run.sweep import parse_sweep
 from editsweep.run.tasks import AssetTask, BaseTask, Died, EditTask, Failure, Outcome
@@ -49,11 +51,12 @@ class Scripted(InlineExecutor):
         return [event or self._worker.run(task)]
 
 
-def start(folder, monkeypatch, fault=None, settings=(), progress=None):
+def start(folder, monkeypatch, fault=None, settings=(), progress=None, **options):
     executor = Scripted(fault, folder.parent / "cache")
     monkeypatch.setattr(drive, "_executor", lambda *_: executor)
     sweep = parse_sweep(SWEEP, settings)
-    return run_sweep(sweep, folder, RunOptions("inline", record=False), progress), executor
+    chosen = RunOptions("inline", record=False, **options)
+    return run_sweep(sweep, folder, chosen, progress), executor
 
 
 def events(folder):
@@ -252,3 +255,47 @@ def test_inline_is_one_worker(tmp_path):
 def test_status_of_a_folder_that_is_none(tmp_path):
     with pytest.raises(StoreError, match=r"no plan\.json"):
         read_status(tmp_path)
+
+
+def broken(task, _attempt):
+    """Every ft unit raises, each time."""
+    if edit_task("ft")(task):
+        return Outcome(task.task_id, {}, 0.0, "", Failure("RuntimeError", "no memory", "", False))
+    return None
+
+
+def test_too_many_failures_end_the_run_and_nothing_is_lost(tmp_path, monkeypatch):
+    folder = tmp_path / "t"
+    result, _ = start(folder, monkeypatch, broken, max_failures=Budget.parse("10%"))
+    assert result.exit_code == FAILED
+    assert "2 of 8 edits failed, more than --max-failures 10%" in result.over_budget
+    assert result.units_now == 3
+    assert "over_budget" in [event["event"] for event in events(folder)]
+    # What failed before counts: the same command gives up at once, with a larger budget it goes on.
+    again, _ = start(folder, monkeypatch, broken, max_failures=Budget.parse("1"))
+    assert (again.exit_code, again.units_now) == (FAILED, 0)
+    done, _ = start(folder, monkeypatch, broken, max_failures=Budget.parse("50%"))
+    assert (done.exit_code, done.edits_failed, done.over_budget) == (WITH_FAILURES, 4, "")
+
+
+def test_what_failed_is_done_again_and_ends_in_the_same_table(tmp_path, monkeypatch):
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    start(good, monkeypatch)
+    assert start(bad, monkeypatch, broken)[0].edits_failed == 4
+    with pytest.raises(ConfigError, match="did you mean 'RuntimeError'"):
+        take_back(bad, ["RuntimeErrors"])
+    assert take_back(bad, ["RuntimeError"]) == Retried(units=2, edits=4, kept=0)
+    assert read_status(bad)["state"] == "incomplete"
+    result, executor = start(bad, monkeypatch)
+    assert (result.exit_code, result.units_now, len(executor.given)) == (0, 2, 2)
+    assert (bad / "leaderboard.csv").read_bytes() == (good / "leaderboard.csv").read_bytes()
+    for kind in ("measurements", "answers"):
+        assert SweepStore(bad).table(kind).equals(SweepStore(good).table(kind))
+    assert take_back(bad) == Retried(0, 0, 0)
+
+
+def test_failed_edits_of_a_sequence_stay(tmp_path, monkeypatch):
+    settings = ["regimes=[{sequential: {size: 1, every: 2}}]"]
+    result, _ = start(tmp_path / "t", monkeypatch, broken, settings)
+    assert result.edits_failed == 4
+    assert take_back(tmp_path / "t") == Retried(0, 0, 4)

@@ -315,3 +315,17 @@ def test_a_driver_killed_at_any_step_leaves_all_or_nothing(tmp_path: Path) -> No
             assert not (folder / ".tmp").exists() or not any((folder / ".tmp").iterdir())
         assert len((folder / "manifest.jsonl").read_text().splitlines()) == 1
     assert {(True, True), (False, False)} <= seen
+
+
+def test_a_unit_that_was_taken_back_can_be_kept_again(tmp_path):
+    with SweepStore(tmp_path).locked() as store:
+        commit(store, "u1")
+        commit(store, "u2")
+        store.withdraw("u1")
+        assert set(store.committed()) == {"u2"}
+        with pytest.raises(StoreError, match="no committed unit u1"):
+            store.withdraw("u1")
+    with SweepStore(tmp_path).locked() as store:
+        assert commit(store, "u1")
+        assert set(store.committed()) == {"u1", "u2"}
+        assert store.warnings == ()
