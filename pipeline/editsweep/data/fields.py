@@ -1,7 +1,11 @@
 """The texts of a record: checked, cleaned of spaces, and where one is wrong, what is wrong."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair."""
 
 
 class Problem(Exception):
@@ -27,7 +31,7 @@ def clean(value: Any, field: str, *, strip: bool = True, empty: bool = False) ->
     """
     if not isinstance(value, str):
         raise Problem(field, "wrong_type", f"{seen(value)}; write a string")
-    if any("\ud800" <= char <= "\udfff" for char in value):
+    if _HALF.search(value):
         message = f"{seen(value)} holds half a surrogate pair, which no text can; mend the escape"
         raise Problem(field, "broken_text", message)
     text = value.strip() if strip else value.rstrip()

@@ -18,7 +18,6 @@ one that is kept is noted, counted and told. The kinds of notes:
     repeated, contradiction   an earlier record edits the same fact, to the same or another target
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,19 +163,34 @@ def template(prompt: str, subject: str | None, note: Note, field: str) -> tuple[
         raise Problem(field, "braces", f"{quoted(prompt)} has {{}} in its text")
     if not subject:
         return None, prompt
-    places = [m.span() for m in re.finditer(re.escape(subject), prompt)]
+    places = list(_places(prompt, subject))
     if not places:
         note(field, "no_subject", f"{quoted(prompt)} does not hold the subject {quoted(subject)}")
         return None, prompt
-    whole = [m.span() for m in re.finditer(rf"(?<!\w){re.escape(subject)}(?!\w)", prompt)]
+    whole = list(_places(prompt, subject, whole=True))
     if len(whole or places) > 1:
         note(
             field,
             "many_subjects",
             f"{quoted(prompt)} holds the subject {quoted(subject)} more than once",
         )
-    start, end = (whole or places)[0]
-    return subject, prompt[:start] + "{}" + prompt[end:]
+    start = (whole or places)[0]
+    return subject, prompt[:start] + "{}" + prompt[start + len(subject) :]
+
+
+def _places(prompt: str, subject: str, whole: bool = False) -> Iterator[int]:
+    """Where the subject begins, one place after the end of the other; `whole` words only."""
+    start = prompt.find(subject)
+    while start >= 0:
+        end = start + len(subject)
+        joined = _in_word(prompt[start - 1 : start]) or _in_word(prompt[end : end + 1])
+        if not (whole and joined):
+            yield start
+        start = prompt.find(subject, start + 1 if whole and joined else end)
+
+
+def _in_word(char: str) -> bool:
+    return char.isalnum() or char == "_"
 
 
 def old_target(new: str, truth: Iterable[str], note: Note, field: str) -> str | None:

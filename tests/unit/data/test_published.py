@@ -11,6 +11,7 @@ from editsweep.data.jsonl import read_jsonl, write_jsonl
 from editsweep.data.manifest import manifest_of
 from editsweep.data.registry import DATASETS, load, needs_file, show, splits
 from editsweep.data.root import datasets_root
+from editsweep.model.tokens import is_cjk, join
 
 
 @dataclass(frozen=True)
@@ -282,6 +283,26 @@ def test_known_facts_are_edited_to_others_of_their_relation(real_data):
         if r.target_new in {o.target_true for o in requests if o.relation == r.relation}
     ]
     assert len(requests) - len(same) == 1  # the only one of its relation
+
+
+@pytest.mark.parametrize(
+    ("dataset", "file", "chinese"),
+    [
+        ("cknowedit", "cknowedit_zh.jsonl", 700),
+        ("bmike-53", "bmike53_mzsre_en_zh-cn.jsonl", 743),
+    ],
+)
+def test_no_space_stands_before_a_chinese_answer(dataset, file, chinese, real_data):
+    requests = load(dataset, path=real_data(file)).requests
+    asked = [
+        (probe.prompt, answer)
+        for request in requests
+        for probe in request.all_probes
+        for answer in probe.answers
+        if is_cjk(probe.prompt[-1]) or is_cjk(answer[0])
+    ]
+    assert len(asked) > chinese
+    assert all(join(prompt, answer) == prompt + answer for prompt, answer in asked)
 
 
 @pytest.mark.parametrize("name", [n for n in DATASETS.table if needs_file(n)])

@@ -323,3 +323,21 @@ def test_bmike_edits_in_english_and_asks_in_both(tmp_path):
     for record, field in (({"de": german}, "en"), ({"en": {}}, "en.src"), ({"en": 1}, "en")):
         with pytest.raises(DataError, match=f":1: {field}: "):
             read(tmp_path, "bmike-53", record)
+
+
+@pytest.mark.parametrize(
+    ("subject", "prompt", "template", "many"),
+    [
+        ("art", "Bart likes art", "Bart likes {}", False),
+        ("art", "Bart likes arts", "B{} likes arts", True),
+        ("art", "art, art_ and art", "{}, art_ and art", True),
+        ("aa", "aaa aa", "aaa {}", False),
+        ("里", "巴黎在里昂", "巴黎在{}昂", False),
+        ("C++", "Is C++ older than C++11?", "Is {} older than C++11?", False),
+    ],
+)
+def test_whole_words_come_first(tmp_path, subject, prompt, template, many):
+    record = {"subject": subject, "prompt": prompt, "target_new": "x"}
+    (request,), faults = read(tmp_path, "counterfact-flat", record)
+    assert request.prompt == template
+    assert faults == ([("prompt", "many_subjects")] if many else [])
