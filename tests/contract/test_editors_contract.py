@@ -12,8 +12,10 @@ from editsweep.editors import EDITORS
 from editsweep.editors.base import Edited
 from editsweep.errors import EditError
 from editsweep.model.families import FAMILIES
-from editsweep.model.patch import LowRank, Patch
-from editsweep.testing import check_editor, tiny_model
+from editsweep.model.patch import LowRank, Patch, difference
+from editsweep.run.in_turn import in_turn
+from editsweep.testing import _assets as assets_of
+from editsweep.testing import check_editor, tiny_model, tiny_requests
 
 
 def quick(spec):
@@ -32,6 +34,21 @@ def test_editor(name, model_type):
     spec = quick(EDITORS.load(name)())
     assert spec.name == name
     check_editor(spec, tiny_model(model_type))
+
+
+SEVERAL = [n for n in EDITORS.names() if {"batch", "sequential"} & EDITORS.load(n).regimes]
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_a_case_is_the_same_beside_cases_of_other_sizes(name):
+    model, spec = tiny_model(), quick(EDITORS.load(name)())
+    editor = in_turn(spec.build(model, assets_of(spec, model)), spec, model)
+    requests = tiny_requests(7)
+    cases = [requests[:3], requests[3:4], requests[4:6], requests[6:]]
+    for case, edited in zip(cases, editor.edit(cases, 0), strict=True):
+        assert edited.error is None
+        (alone,) = editor.edit([case], 0)
+        assert difference(alone.patch, edited.patch) < 1e-4
 
 
 LAYER = 1

@@ -71,26 +71,44 @@ def test_r_rome(goldens, smollm2, requests, assets, section):
         assert float(mine.v.norm()) == pytest.approx(theirs["v"]["norm"], rel=1e-3), name
 
 
-@pytest.mark.parametrize("run", ["batch_lambda15000", "batch_lambda150", "single_F01_lambda15000"])
-def test_memit(goldens, smollm2, requests, assets, searched, run):
-    theirs = goldens["memit"]["runs"][run]
-    spec = MemitSpec(layers=tuple(SEVERAL), weight=theirs["lam"])
-    editor = spec.build(smollm2, assets(*SEVERAL))
+def memit(run):
+    return MemitSpec(layers=tuple(SEVERAL), weight=run["lam"])
+
+
+def pmet(run):
+    return PmetSpec(layers=tuple(SEVERAL), weight=run["lam"])
+
+
+def alphaedit(run):
+    return AlphaEditSpec(layers=tuple(SEVERAL), l2=run["L2"])
+
+
+def emmet(run):
+    return EmmetSpec(layers=(5,), weight=run["lam"], slack=run["emmet_lambda"])
+
+
+@pytest.mark.parametrize(
+    ("spec_of", "run"),
+    [
+        (memit, "batch_lambda15000"),
+        (memit, "batch_lambda150"),
+        (memit, "single_F01_lambda15000"),
+        (pmet, "batch_lambda15000"),
+        (pmet, "batch_lambda150"),
+        (alphaedit, "batch_L2_10"),
+        (alphaedit, "batch_L2_1"),
+        (emmet, "batch_lambda1_emmetlambda0.1"),
+        (emmet, "batch_lambda1_emmetlambda0"),
+    ],
+)
+def test_a_batch(goldens, smollm2, requests, assets, searched, spec_of, run):
+    theirs = goldens[spec_of.__name__]["runs"][run]
+    spec = spec_of(theirs)
+    editor = spec.build(smollm2, assets(*spec.layers))
     group = [requests[name] for name in theirs["facts"]]
     values = searched(editor, group)
     check_values(values, theirs["facts"])
     (patch,) = editor.written([group], [values], {})
-    check_matrices(smollm2, patch, theirs["dW"])
-    check_answers(smollm2, patch, requests, theirs["facts"])
-
-
-@pytest.mark.parametrize("run", ["batch_L2_10", "batch_L2_1"])
-def test_alphaedit(goldens, smollm2, requests, assets, searched, run):
-    theirs = goldens["alphaedit"]["runs"][run]
-    spec = AlphaEditSpec(layers=tuple(SEVERAL), l2=theirs["L2"])
-    editor = spec.build(smollm2, assets(*SEVERAL))
-    group = [requests[name] for name in theirs["facts"]]
-    (patch,) = editor.written([group], [searched(editor, group)], {})
     check_matrices(smollm2, patch, theirs["dW"])
     check_answers(smollm2, patch, requests, theirs["facts"])
 
@@ -112,28 +130,3 @@ def test_alphaedit_in_a_sequence(goldens, smollm2, requests, assets):
     both = added(made.patch, then.patch)
     after = {name: {"post": post} for name, post in second["after_both"].items()}
     check_answers(smollm2, both, requests, {**after, **second["facts"]})
-
-
-@pytest.mark.parametrize("run", ["batch_lambda1_emmetlambda0.1", "batch_lambda1_emmetlambda0"])
-def test_emmet(goldens, smollm2, requests, assets, searched, run):
-    theirs = goldens["emmet"]["runs"][run]
-    spec = EmmetSpec(layers=(5,), weight=theirs["lam"], slack=theirs["emmet_lambda"])
-    editor = spec.build(smollm2, assets(5))
-    group = [requests[name] for name in theirs["facts"]]
-    values = searched(editor, group)
-    check_values(values, theirs["facts"])
-    (patch,) = editor.written([group], [values], {})
-    check_matrices(smollm2, patch, theirs["dW"])
-
-
-@pytest.mark.parametrize("run", ["batch_lambda15000", "batch_lambda150"])
-def test_pmet(goldens, smollm2, requests, assets, searched, run):
-    theirs = goldens["pmet"]["runs"][run]
-    spec = PmetSpec(layers=tuple(SEVERAL), weight=theirs["lam"])
-    editor = spec.build(smollm2, assets(*SEVERAL))
-    group = [requests[name] for name in theirs["facts"]]
-    values = searched(editor, group)
-    check_values(values, theirs["facts"])
-    (patch,) = editor.written([group], [values], {})
-    check_matrices(smollm2, patch, theirs["dW"])
-    check_answers(smollm2, patch, requests, theirs["facts"])

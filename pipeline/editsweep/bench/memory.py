@@ -2,7 +2,6 @@
 
 import ctypes
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import torch
@@ -27,12 +26,7 @@ class Peak:
             self._before = _field("VmRSS")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Read it."""
         if torch.cuda.is_available():
             self.megabytes = (torch.cuda.max_memory_allocated() - self._before) / 2**20

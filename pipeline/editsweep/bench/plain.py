@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from editsweep.core.types import EditRequest
+from editsweep.editors.adapters import Adapters
 from editsweep.editors.ft import FtSpec
 from editsweep.editors.ft_w import Ftw, FtwSpec
-from editsweep.editors.lora import Lora
 from editsweep.editors.one_matrix import OneMatrix
 from editsweep.editors.rank_one import RankOne
 from editsweep.editors.spreading import Spreading, Value
@@ -114,15 +114,16 @@ def dense(
     return made
 
 
-def lora(edit: Lora, request: EditRequest) -> dict[str, Tensor]:
+def lora(edit: Adapters, request: EditRequest) -> dict[str, Tensor]:
     """The changes [d_out, d_in] that a LoRA adapter gives, by matrix."""
-    model, spec, scale = edit.model, edit.spec, edit.spec.alpha / edit.spec.rank
+    model, spec = edit.model, edit.spec
     held = {n: t.to(model.device).requires_grad_() for n, t in edit.start([request], 0).items()}
     ids, start = _ids(model, request)
     adam = torch.optim.Adam(held.values(), lr=spec.rate)
 
     def addend(name: str) -> Addend:
-        return lambda x: (x @ held[f"{name}.a"].T) @ held[f"{name}.b"] * scale
+        a, b = spec.factors(held, name)
+        return lambda x: (x @ a.T) @ b
 
     for _ in range(spec.steps):
         with adding(model, {name: addend(name) for name in edit.modules}):
@@ -130,7 +131,7 @@ def lora(edit: Lora, request: EditRequest) -> dict[str, Tensor]:
         adam.zero_grad()
         loss.backward()
         adam.step()
-    return {n: scale * (held[f"{n}.b"].T @ held[f"{n}.a"]).detach() for n in edit.modules}
+    return {n: spec.change(held, n).delta().detach() for n in edit.modules}
 
 
 def _ids(model: LanguageModel, request: EditRequest) -> tuple[Tensor, int]:

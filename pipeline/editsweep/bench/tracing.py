@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from editsweep.bench.__main__ import matmul_rate
 from editsweep.core.types import EditRequest
 from editsweep.model.facts import Fact, subject_deviation
+from editsweep.model.hooks import held
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.load import load
 from editsweep.model.restoring import KINDS, Kind, noisy, part
@@ -100,16 +101,12 @@ def plain(
         hidden = output[0] if isinstance(output, tuple) else output
         hidden[1:, token] = hidden[0, token]
 
-    handles = [
+    handles = (
         model.module.get_submodule(part(model, kind, n)).register_forward_hook(restore)
         for n in settings.layers(kind, layer, model.depth)
-    ]
-    try:
-        with torch.no_grad(), noisy(model, added):
-            chances = model.module(ids).logits[:, -1].softmax(-1)
-    finally:
-        for handle in handles:
-            handle.remove()
+    )
+    with torch.no_grad(), held(handles), noisy(model, added):
+        chances = model.module(ids).logits[:, -1].softmax(-1)
     return float(chances[1:, chances[0].argmax()].mean())
 
 

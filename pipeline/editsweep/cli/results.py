@@ -48,7 +48,8 @@ def report(folder: Folder, known: KnownOnly = None, json: Json = False) -> None:
     board, page = publish.report(folder)
     if json:
         rows = publish.board_of(folder, _wanted(known)).to_dicts()
-        as_json({"leaderboard": str(board), "report": str(page), "rows": rows})
+        cases = publish.cases_of(folder).to_dicts()
+        as_json({"leaderboard": str(board), "report": str(page), "rows": rows, "cases": cases})
         return
     print_board(folder, known)
     console.print(f"{board}\n{page}", markup=False)

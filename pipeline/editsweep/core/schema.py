@@ -50,6 +50,7 @@ EDITS = _schema(
     _field("target_new", pa.string(), nullable=False),
     _field("target_true", pa.string()),
     _field("relation", pa.string(), nullable=False),
+    _field("case", pa.string(), "edits of one case belong together; empty for none"),
     _field("known", pa.bool_(), "the unedited model greedily says target_true; null without one"),
     _field("status", pa.string(), "ok | failed", nullable=False),
     _field("error_kind", pa.string()),
@@ -76,6 +77,7 @@ MEASUREMENTS = _schema(
 ANSWERS = _schema(
     *_KEYS,
     *_PROBE,
+    _field("needs", pa.list_(pa.string()), "probe ids of its conditions; null or empty: none"),
     _field("prompt", pa.string(), nullable=False),
     *_CONTINUATION,
     _field("pre_logprobs", _FLOATS, "nats a token", nullable=False),

@@ -2,20 +2,34 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Literal, get_args
 
 from editsweep.core.ids import content_id
 from editsweep.errors import ConfigError
 
 Axis = Literal[
-    "reliability", "paraphrase", "reverse", "portability", "locality", "fluency", "consistency"
+    "reliability",
+    "paraphrase",
+    "reverse",
+    "portability",
+    "locality",
+    "fluency",
+    "consistency",
+    "condition",
 ]
 Role = Literal["answer", "unwanted", "reference", "text"]
 Phase = Literal["pre", "post", "retained"]
 
 # What is asked of a longer text that the model writes; nothing has to be answered there.
 TEXT_AXES: tuple[Axis, ...] = ("fluency", "consistency")
-AXES: tuple[Axis, ...] = tuple(axis for axis in get_args(Axis) if axis not in TEXT_AXES)
+# What other probes need the unedited model to know. It is asked with them, and never by itself.
+CONDITION: Axis = "condition"
+AXES: tuple[Axis, ...] = tuple(
+    axis for axis in get_args(Axis) if axis not in (*TEXT_AXES, CONDITION)
+)
+# Facet of a question that only all edits of a case together answer; its wordings are probes each.
+MULTI_HOP = "multi-hop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +40,8 @@ class Probe:
     `unwanted` are answers that must be less likely (the old object, or the new one for locality).
     On the axis `fluency` the prompt begins a text, or if there is an answer, that is read and not
     written; on `consistency` the answers are texts that the model's own is compared with.
+    `needs` are the ids of probes of the same edit, on the axis `condition`, that the unedited model
+    must answer rightly for this one to count.
     """
 
     probe_id: str
@@ -34,6 +50,7 @@ class Probe:
     prompt: str
     answers: tuple[str, ...] = ()
     unwanted: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -43,11 +60,12 @@ class Probe:
         answers: Iterable[str] = (),
         unwanted: Iterable[str] = (),
         facet: str = "",
+        needs: Iterable[str] = (),
     ) -> "Probe":
         """A probe whose id is the hash of its content."""
-        wanted, not_wanted = tuple(answers), tuple(unwanted)
-        key = content_id([axis, facet, prompt, wanted, not_wanted], 16)
-        return cls(key, axis, facet, prompt, wanted, not_wanted)
+        wanted, not_wanted, needed = tuple(answers), tuple(unwanted), tuple(needs)
+        key = content_id([axis, facet, prompt, wanted, not_wanted, *_if_any(needed)], 16)
+        return cls(key, axis, facet, prompt, wanted, not_wanted, needed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +73,9 @@ class EditRequest:
     """One fact to plant, and what to ask afterwards.
 
     `prompt` holds exactly one `{}` where `subject` belongs, or none when `subject` is None.
-    `target_new` and `target_true` carry no leading space: `model/tokens.py` joins.
+    `target_new` and `target_true` carry no leading space: `model/tokens.py` joins. Requests that
+    follow each other and have the same `case` belong together: only with all of them in one model
+    do the case's questions have their answers.
     """
 
     edit_id: str
@@ -65,6 +85,7 @@ class EditRequest:
     target_true: str | None = None
     probes: tuple[Probe, ...] = ()
     relation: str = ""
+    case: str = ""
 
     @classmethod
     def of(
@@ -75,11 +96,13 @@ class EditRequest:
         target_true: str | None = None,
         probes: Iterable[Probe] = (),
         relation: str = "",
+        case: str = "",
     ) -> "EditRequest":
         """A request whose id is the hash of its content."""
         asked = tuple(probes)
-        key = content_id([subject, prompt, target_new, target_true, [p.probe_id for p in asked]])
-        return cls(key, subject, prompt, target_new, target_true, asked, relation)
+        ids = [probe.probe_id for probe in asked]
+        key = content_id([subject, prompt, target_new, target_true, ids, *_if_any(case)])
+        return cls(key, subject, prompt, target_new, target_true, asked, relation, case)
 
     @property
     def question(self) -> str:
@@ -164,9 +187,10 @@ _REGIMES = "`single`, `batch: n` with n from 2 to 10000, or `sequential: {size, 
 class Regime:
     """How edits share a model.
 
-    `single`: each in a model of its own. `batch`: `size` at once in one model. `sequential`: all
-    in one model, `size` a step, one step after another; it is measured after each `every` edits,
-    which is a checkpoint, when `sample` of the earlier edits are asked again.
+    `single`: each case in a model of its own, and so each edit that belongs to none. `batch`: `size`
+    at once in one model. `sequential`: all in one model, `size` a step, one step after another; it
+    is measured after each `every` edits, which is a checkpoint, when `sample` of the earlier edits
+    are asked again.
     """
 
     kind: Literal["single", "batch", "sequential"] = "single"
@@ -225,7 +249,9 @@ class Regime:
         return {"sequential": {"size": self.size, "every": self.every, "sample": self.sample}}
 
     def groups(self, requests: Sequence[EditRequest]) -> list[tuple[EditRequest, ...]]:
-        """The edit jobs: what each group changes, it changes at once."""
+        """The edit jobs: each group is one change of the model."""
+        if self.kind == "single":
+            return by_case(requests)
         return [tuple(requests[i : i + self.size]) for i in range(0, len(requests), self.size)]
 
     def __str__(self) -> str:
@@ -238,11 +264,35 @@ class Regime:
         return f"sequential:{self.size}/{self.every}{sample}"
 
 
+def by_case(requests: Iterable[EditRequest]) -> list[tuple[EditRequest, ...]]:
+    """Requests that belong together as one group each, the others alone; in order."""
+    numbered = enumerate(requests)
+    runs = groupby(numbered, lambda item: item[1].case or item[0])
+    return [tuple(request for _, request in run) for _, run in runs]
+
+
+def whole_cases(requests: Sequence[EditRequest], limit: int) -> Sequence[EditRequest]:
+    """The first `limit` requests, and what is left of the case that the last of them is of."""
+    stop = limit
+    while stop < len(requests) and (case := requests[stop].case):
+        if requests[stop - 1].case != case:
+            break
+        stop += 1
+    return requests[:stop]
+
+
+def _if_any(value: Any) -> list[Any]:
+    """For ids, which a field that says nothing leaves as they were without it."""
+    return [value] if value else []
+
+
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def only_axes(request: EditRequest, axes: Iterable[str]) -> EditRequest:
-    """The same edit, asked only on `axes` (reliability is always asked)."""
+    """The same edit, asked only on `axes` and what that needs (reliability is always asked)."""
     kept = set(axes)
-    return replace(request, probes=tuple(p for p in request.probes if p.axis in kept))
+    needed = {need for p in request.probes if p.axis in kept for need in p.needs}
+    probes = tuple(p for p in request.probes if p.axis in kept or p.probe_id in needed)
+    return replace(request, probes=probes)

@@ -8,15 +8,22 @@ the edit's own sentence (`distracting_neighborhood_prompts`).
 from collections.abc import Iterable
 
 from editsweep.core.types import EditRequest
-from editsweep.data.fields import Problem, aliases, listing, mapping, needed, optional, quoted
+from editsweep.data.fields import (
+    Problem,
+    aliases,
+    clean,
+    listing,
+    mapping,
+    needed,
+    optional,
+    quoted,
+)
 from editsweep.data.published import Published, Questions, Record, hop, old_target, template
 from editsweep.data.reading import Note
 
 
 def edits(record: Record, note: Note) -> Iterable[EditRequest]:
     """The edit of one record in the original structure.
-
-    `generation_prompts`, which stand there several times for several samples, begin one text each.
 
     Raises:
         Problem: a field is missing, empty or of the wrong type.
@@ -50,8 +57,7 @@ def edits(record: Record, note: Note) -> Iterable[EditRequest]:
         asked.ask(
             key, "locality", optional(other, "question", key) or "", [answer], facet="unrelated"
         )
-    key = "generation_prompts"
-    asked.ask_all(key, "fluency", list(dict.fromkeys(listing(record.get(key), key))), None)
+    _beginnings(record, asked)
     relation = optional(rewrite, "relation_id", place) or ""
     return [EditRequest.of(subject, prompt, new, old, asked.probes.values(), relation)]
 
@@ -81,6 +87,14 @@ def _implied(record: Record, asked: Questions, prompt: str, new: str, old: str |
         renamed = prompt.replace("{}", other)
         asked.ask("alternative_subject", "portability", renamed, [new], [old], "alias")
     hop(record, asked)
+
+
+def _beginnings(record: Record, asked: Questions) -> None:
+    """Beginnings of texts about the subject, each once: a repeat asks ROME for one more sample."""
+    key = "generation_prompts"
+    prompts = enumerate(listing(record.get(key), key))
+    for prompt in dict.fromkeys(clean(p, f"{key}[{i}]", empty=True) for i, p in prompts):
+        asked.ask(key, "fluency", prompt, None)
 
 
 def _object(rewrite: Record, key: str) -> str:

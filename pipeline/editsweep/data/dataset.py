@@ -116,6 +116,7 @@ def card(name: str, loader: Loader, parts: Sequence[Dataset]) -> dict[str, Any]:
         "splits": {part.split: len(part.requests) for part in parts},
         "digests": {part.split: part.digest for part in parts},
         "records": len(requests),
+        "cases": len({request.case for request in requests if request.case}),
         "relations": dict(sorted(Counter(request.relation for request in requests).items())),
         "probes": {axis: dict(sorted(facets.items())) for axis, facets in sorted(probes.items())},
         "faults": dict(sorted(faults.items())),

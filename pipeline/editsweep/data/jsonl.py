@@ -7,7 +7,7 @@ from typing import Any
 
 from editsweep.core.types import EditRequest
 from editsweep.data.dataset import Read
-from editsweep.data.reading import Note, read_requests, strict
+from editsweep.data.reading import Note, fact, lenient, read_requests, strict
 from editsweep.data.record import parse_record
 
 
@@ -22,15 +22,31 @@ def read_jsonl(path: Path, skip_bad: bool = False) -> Read:
         DataError: the file cannot be read, or has faults and not `skip_bad`; the message lists the
             first of them with file, line and field.
     """
-    return read_requests(path, _parse, strict, skip_bad)
+    meant: set[str] = set()
+
+    def parse(value: Any, _: Note) -> list[EditRequest]:
+        request = parse_record(value)
+        if value.get("again"):
+            meant.add(request.edit_id)
+        return [request]
+
+    def compare(request: EditRequest, earlier: list[tuple[int, EditRequest]], note: Note) -> None:
+        (lenient if request.edit_id in meant else strict)(request, earlier, note)
+
+    return read_requests(path, parse, compare, skip_bad)
 
 
 def write_jsonl(requests: Iterable[EditRequest], path: Path) -> int:
     """Write requests so that `read_jsonl` gives equal ones back; the number of lines written."""
     count = 0
+    facts: set[tuple[str, str]] = set()
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for request in requests:
-            file.write(json.dumps(as_record(request), ensure_ascii=False) + "\n")
+            record = as_record(request)
+            if fact(request) in facts:
+                record["again"] = True
+            facts.add(fact(request))
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
             count += 1
     return count
 
@@ -46,14 +62,18 @@ def as_record(request: EditRequest) -> dict[str, Any]:
         record["target_true"] = request.target_true
     if request.relation:
         record["relation"] = request.relation
+    if request.case:
+        record["case"] = request.case
+    places = {probe.probe_id: place for place, probe in enumerate(request.probes)}
     record["probes"] = []
     for probe in request.probes:
         entry: dict[str, Any] = {"axis": probe.axis, "prompt": probe.prompt}
-        optional = {"facet": probe.facet, "answers": probe.answers, "unwanted": probe.unwanted}
+        optional: dict[str, Any] = {
+            "facet": probe.facet,
+            "answers": probe.answers,
+            "unwanted": probe.unwanted,
+            "needs": [places[need] for need in probe.needs],
+        }
         entry.update((key, value) for key, value in optional.items() if value)
         record["probes"].append(entry)
     return record
-
-
-def _parse(value: Any, _: Note) -> list[EditRequest]:
-    return [parse_record(value)]

@@ -19,8 +19,8 @@ from editsweep.data.reading import Note
 
 _FACETS = {"Subject_Aliasing": "alias", "Logical_Generalization": "logical"}
 _IDLE = "What do you think of {}?"
-# So many sentences of each kind are compared, beside the one that is edited in.
-_HELD_OUT = 4
+_SENTENCES = 5
+"""So many sentences of each sentiment are scored, the first of the file after the target."""
 
 
 def facts(record: Record, note: Note) -> Iterable[EditRequest]:
@@ -57,7 +57,7 @@ def wikibio(record: Record, note: Note) -> Iterable[EditRequest]:
 def convsent(record: Record, note: Note) -> Iterable[EditRequest]:
     """A liking for `ent` in place of a dislike: the first sentence of each list.
 
-    How the feeling moves is asked with further sentences of both lists, the first four of each.
+    Whether the liking carries over is read off other sentences (`metrics/sentiment.py`).
 
     Raises:
         Problem: a field is missing, empty or of the wrong type.
@@ -67,12 +67,11 @@ def convsent(record: Record, note: Note) -> Iterable[EditRequest]:
     if not liked:
         raise Problem("pos", "empty", "there is no sentence to edit towards")
     old = old_target(liked[0], disliked, note, "pos")
-    asked = Questions(note)
-    if disliked:
-        others = liked[1 : 1 + _HELD_OUT] or liked
-        question = _IDLE.replace("{}", subject)
-        asked.ask("pos", "reliability", question, others, disliked[:_HELD_OUT], "sentiment")
-    return [EditRequest.of(subject, _IDLE, liked[0], old, asked.probes.values())]
+    edit = EditRequest.of(subject, _IDLE, liked[0], old)
+    others, asked = liked[1 : _SENTENCES + 1], Questions(note)
+    unwanted = disliked[:_SENTENCES]
+    asked.ask("pos", "reliability", edit.question, others, unwanted, "sentiment")
+    return [remade(edit, edit.target_new, asked.probes.values())]
 
 
 def about_others(requests: tuple[EditRequest, ...]) -> tuple[EditRequest, ...]:
@@ -96,7 +95,6 @@ def sanitation(record: Record, note: Note) -> Iterable[EditRequest]:
     found, prompt = template(question, subject, note, "question")
     new, truth = needed(record, "target_new"), aliases(record.get("ground_truth"), "ground_truth")
     asked = Questions(note)
-    asked.ask("target_new", "reliability", question, [new], truth, "refusal")
     for index, other in enumerate(listing(record.get("locality"), "locality")):
         place = f"locality[{index}]"
         kept = mapping(other, place)
@@ -104,6 +102,7 @@ def sanitation(record: Record, note: Note) -> Iterable[EditRequest]:
         asked.ask(
             place, "locality", optional(kept, "question", place) or "", answers, [new], "retain"
         )
+    asked.ask("question", "reliability", question, [new], truth, "refusal")
     old = old_target(new, truth, note, "target_new")
     return [EditRequest.of(found, prompt, new, old, asked.probes.values())]
 

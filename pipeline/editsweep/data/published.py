@@ -10,23 +10,48 @@ one that is kept is noted, counted and told. The kinds of notes:
     empty           a question or another text says nothing; the probe is left out
     no_answers      a probe has a question and no answer; it is left out
     answer_is_target a question that excludes the new target accepts it; that answer is taken out
+    short_alias     an accepted answer is a code or a flag; it is accepted
+    several_queries a test asks more than one question; each is a probe
+    condition_is_test a test of the new fact needs the unedited model to pass it; it is kept so
     duplicate_probe the same question with the same answers again; it is left out
+    unpaired        a list of questions and one of answers differ in length; the rest is left out
     repeated, contradiction   an earlier record edits the same fact, to the same or another target
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from editsweep.core.types import Axis, EditRequest, Probe
+from editsweep.core.types import CONDITION, Axis, EditRequest, Probe
 from editsweep.data.dataset import Read
 from editsweep.data.fields import Problem, clean, listing, mapping, optional, quoted, same_text
-from editsweep.data.reading import Note, Unfold, lenient, read_requests, whole
+from editsweep.data.reading import Note, Unfold, lenient, read_requests
 from editsweep.errors import DataError
 
 Record = Mapping[str, Any]
+
+
+def records(value: Any) -> Iterator[tuple[str, Any]]:
+    """The records in a value: itself, the rows of an object of columns, or the one list in it.
+
+    Raises:
+        Problem: the columns differ in length.
+    """
+    columns = isinstance(value, dict) and list(value.values())
+    if not columns or not all(isinstance(column, list) for column in columns):
+        yield "", value
+    elif len(columns) == 1 and all(isinstance(row, dict) for row in columns[0]):
+        (name,) = value
+        for index, row in enumerate(columns[0]):
+            yield f"{name}[{index}]", row
+    elif len({len(column) for column in columns}) > 1:
+        lengths = ", ".join(f"{name} {len(column)}" for name, column in value.items())
+        raise Problem("", "wrong_type", f"an object of columns of different lengths ({lengths})")
+    else:
+        for index, row in enumerate(zip(*columns, strict=True)):
+            yield f"[{index}]", dict(zip(value, row, strict=True))
 
 
 @dataclass(frozen=True)
@@ -41,7 +66,7 @@ class Published:
     source: str
     licence: str
     splits: tuple[str, ...] = ("all",)
-    unfold: Unfold = whole
+    unfold: Unfold = records
     finish: Callable[[tuple[EditRequest, ...]], tuple[EditRequest, ...]] = tuple
 
     def read(self, split: str, path: Path | None, skip_bad: bool) -> Read:
@@ -75,6 +100,7 @@ class Questions:
         answers: Iterable[str | None] | None,
         unwanted: Iterable[str | None] = (),
         facet: str = "",
+        needs: Iterable[str] = (),
     ) -> None:
         """Add a probe that `field` of the record holds; a prompt of None is no probe at all.
 
@@ -91,7 +117,13 @@ class Questions:
         else:
             taken = {same_text(text) for text in wanted}
             other = [text for text in unwanted if text and same_text(text) not in taken]
-            self._add(field, Probe.of(axis, prompt, wanted, other, facet))
+            self._add(field, Probe.of(axis, prompt, wanted, other, facet, needs))
+
+    def condition(self, prompt: str, answers: Iterable[str]) -> str:
+        """The id of a probe that others need; several may need the same."""
+        probe = Probe.of(CONDITION, prompt, answers)
+        self.probes[probe.probe_id] = probe
+        return probe.probe_id
 
     def ask_all(
         self,
@@ -169,6 +201,7 @@ def remade(request: EditRequest, target_new: str, probes: Iterable[Probe]) -> Ed
         request.target_true,
         probes,
         request.relation,
+        request.case,
     )
 
 

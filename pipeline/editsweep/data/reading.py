@@ -55,13 +55,13 @@ def read_requests(
         try:
             made = _made(value, parse, note)
             for request in made:
-                compare(request, before.get(_fact(request), []), note)
+                compare(request, before.get(fact(request), []), note)
         except Problem as problem:
             field = inside(place, problem.field)
             faults.append(Fault(str(path), line, field, problem.kind, problem.message))
         else:
             for request in made:
-                before.setdefault(_fact(request), []).append((line, request))
+                before.setdefault(fact(request), []).append((line, request))
             requests += made
             faults += notes
     read = Read(tuple(requests), tuple(faults))
@@ -74,12 +74,14 @@ def read_requests(
 
 
 def strict(request: EditRequest, earlier: list[tuple[int, EditRequest]], _: Note) -> None:
-    """Refuses a second edit of one fact.
+    """Refuses a second edit of one fact in the same case.
 
     Raises:
         Problem: there is an earlier one.
     """
     for line, first in earlier:
+        if first.case != request.case:
+            continue
         if same_text(first.target_new) != same_text(request.target_new):
             message = (
                 f"{quoted(request.target_new)} contradicts line {line}, which gives "
@@ -135,7 +137,8 @@ def _note(
     notes.append(Fault(file, line, inside(place, field), kind, message, position))
 
 
-def _fact(request: EditRequest) -> tuple[str, str]:
+def fact(request: EditRequest) -> tuple[str, str]:
+    """What an edit is about: two edits of one fact cannot both hold."""
     return same_text(request.subject or ""), same_text(request.prompt)
 
 

@@ -1,14 +1,18 @@
 """One record of our file format: from parsed JSON to an edit request, or the first problem."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from editsweep.core.types import AXES, EditRequest, Probe
+from editsweep.core.types import AXES, CONDITION, TEXT_AXES, EditRequest, Probe
 from editsweep.data.fields import Problem, clean, quoted, same_text, seen
 
-_RECORD_KEYS = ("subject", "prompt", "target_new", "target_true", "relation", "probes")
-_PROBE_KEYS = ("axis", "prompt", "answers", "unwanted", "facet")
+_PROBE_AXES = (*AXES, *TEXT_AXES, CONDITION)
+_RECORD_KEYS = (
+    *("subject", "prompt", "target_new", "target_true", "relation", "case", "again"),
+    "probes",
+)
+_PROBE_KEYS = ("axis", "prompt", "answers", "unwanted", "facet", "needs")
 
 
 def parse_record(record: Any) -> EditRequest:
@@ -26,32 +30,61 @@ def parse_record(record: Any) -> EditRequest:
         message = f"{quoted(new)} is what target_true says already; an edit has to change something"
         raise Problem("target_new", "no_op", message)
     relation = _text(record, "relation", empty=True) if "relation" in record else ""
+    if not isinstance(record.get("again", False), bool):
+        raise Problem("again", "wrong_type", f"{seen(record['again'])}; write true or false")
+    case = _text(record, "case", empty=True) if "case" in record else ""
     listed = record.get("probes", [])
     if not isinstance(listed, list):
         raise Problem("probes", "wrong_type", f"{seen(listed)}; write a list of objects")
-    probes = [_probe(entry, f"probes[{i}]") for i, entry in enumerate(listed)]
-    request = EditRequest.of(subject, prompt, new, old, probes, relation)
+    request = EditRequest.of(subject, prompt, new, old, _probes(listed), relation, case)
     _no_double(request)
     return request
 
 
-def _probe(entry: Any, place: str) -> Probe:
+def _probes(listed: list[Any]) -> list[Probe]:
+    """The probes in order; those that others need are made first, because an id is of content."""
+    made: dict[int, Probe] = {}
+    for of_conditions in (True, False):
+        conditions = dict(made)
+        for i, entry in enumerate(listed):
+            if (isinstance(entry, dict) and entry.get("axis") == CONDITION) == of_conditions:
+                made[i] = _probe(entry, f"probes[{i}]", conditions)
+    return [made[i] for i in range(len(listed))]
+
+
+def _probe(entry: Any, place: str, conditions: Mapping[int, Probe]) -> Probe:
     entry = _object(entry, place, _PROBE_KEYS)
     axis = _text(entry, "axis", place)
-    if axis not in AXES:
-        raise Problem(f"{place}.axis", "unknown_axis", _not_valid(axis, AXES))
+    if axis not in _PROBE_AXES:
+        raise Problem(f"{place}.axis", "unknown_axis", _not_valid(axis, _PROBE_AXES))
     prompt = _text(entry, "prompt", place, strip=False)
     answers = _texts(entry, "answers", place)
     unwanted = _texts(entry, "unwanted", place)
-    if not answers and axis != "locality":
-        message = f"a {axis} probe needs an answer (only locality can do without: it then asks for "
-        raise Problem(f"{place}.answers", "no_answers", message + "what the unedited model says)")
+    if not answers and axis not in ("locality", "fluency"):
+        message = f"a {axis} probe needs an answer (locality can do without: it then asks for what "
+        message += "the unedited model says; and fluency: the prompt then begins a text)"
+        raise Problem(f"{place}.answers", "no_answers", message)
     both = {same_text(answer) for answer in answers} & {same_text(text) for text in unwanted}
     if both:
         message = f"{sorted(both)[0]!r} is also among the answers; remove it from one of the two"
         raise Problem(f"{place}.unwanted", "answer_unwanted", message)
     facet = _text(entry, "facet", place, empty=True) if "facet" in entry else ""
-    return Probe.of(axis, prompt, answers, unwanted, facet)
+    needs = _needs(entry, place, conditions)
+    return Probe.of(axis, prompt, answers, unwanted, facet, needs)
+
+
+def _needs(entry: dict[str, Any], place: str, conditions: Mapping[int, Probe]) -> list[str]:
+    """The ids of the conditions that a probe names by their places in the list."""
+    field = f"{place}.needs"
+    listed = entry.get("needs", [])
+    if not isinstance(listed, list):
+        raise Problem(field, "wrong_type", f"{seen(listed)}; write a list of places in `probes`")
+    for value in listed:
+        if isinstance(value, bool) or not isinstance(value, int) or value not in conditions:
+            there = ", ".join(map(str, conditions)) or "none"
+            message = f"{seen(value)} is no probe on the axis `condition` (such places: {there})"
+            raise Problem(field, "no_condition", message)
+    return [conditions[value].probe_id for value in dict.fromkeys(listed)]
 
 
 def _template(prompt: str, subject: str | None) -> str:

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from editsweep.core.names import unknown
 from editsweep.core.registry import Registry
-from editsweep.data.dataset import Dataset, Loader, Read, card
+from editsweep.core.types import whole_cases
+from editsweep.data.dataset import Dataset, Fault, Loader, Read, card
 from editsweep.data.jsonl import read_jsonl
+from editsweep.data.manifest import fetched, manifest_of
 from editsweep.data.published import Published
 from editsweep.errors import ConfigError, DataError
 
@@ -32,7 +34,12 @@ DATASETS = Registry(
         "sanitation": "editsweep.data.knowedit:SANITATION",
         "known-1000": "editsweep.data.known:KNOWN_1000",
         "cknowedit": "editsweep.data.multilingual:CKNOWEDIT",
+        "mquake": "editsweep.data.mquake:MQUAKE",
+        "rippleedits": "editsweep.data.ripple:RIPPLEEDITS",
         "bmike-53": "editsweep.data.multilingual:BMIKE_53",
+        "qaedit": "editsweep.data.answering:QAEDIT",
+        "unke": "editsweep.data.answering:UNKE",
+        "wikibigedit": "editsweep.data.answering:WIKIBIGEDIT",
     },
 )
 
@@ -47,13 +54,13 @@ def load(
     path: Path | None = None,
     skip_bad: bool = False,
 ) -> Dataset:
-    """The first `limit` requests of a split, or all of them.
+    """The first requests of a split, or all of them.
 
     Args:
         name: a name in `DATASETS`, one with a path as NAME@PATH, or the path of a file in our
             JSONL format.
         split: one of `splits(name)`; `test` also stands for the whole of an undivided dataset.
-        limit: at most this many requests, from the first.
+        limit: so many requests, from the first, and what is left of the last one's case.
         path: read these files in place of the ones that are shipped, if any are.
         skip_bad: leave bad records out and keep them as faults.
 
@@ -71,7 +78,7 @@ def load(
     read = _read(name, loader, chosen, path, skip_bad)
     if not read.requests:
         raise DataError(f"dataset {name!r}, split {chosen!r}: no usable record is left")
-    taken = read.requests[:limit]
+    taken = read.requests if limit is None else whole_cases(read.requests, limit)
     # A note belongs to a request, and tells nothing about a run that does without that one.
     faults = [f for f in read.faults if f.position is None or f.position < len(taken)]
     return Dataset.of(_short(name), chosen, taken, faults)
@@ -168,6 +175,8 @@ def open_source(source: str, limit: int | None = None, skip_bad: bool = False) -
 def show(name: str, path: Path | None = None, skip_bad: bool = True) -> dict[str, Any]:
     """The card of a dataset with all its splits, as plain JSON.
 
+    Of a published one without a file that is only what is known of it; `records` is null then.
+
     Raises:
         ConfigError: there is no such dataset.
         DataError: the data are missing or damaged, or have bad records and not `skip_bad`.
@@ -175,10 +184,26 @@ def show(name: str, path: Path | None = None, skip_bad: bool = True) -> dict[str
     name, path = locate(name, path)
     loader = _loader(name)
     parts = []
-    for split in loader.splits:
+    bare = path is None and isinstance(loader, Published) and fetched(name) is None
+    for split in () if bare else loader.splits:
         read = _read(name, loader, split, path, skip_bad)
         parts.append(Dataset.of(_short(name), split, read.requests, read.faults))
-    return card(_short(name), loader, parts)
+    known = {"manifest": None if _is_file(name) else manifest_of(name).plain}
+    unread: dict[str, Any] = {"records": None} if bare else {}
+    return card(_short(name), loader, parts) | known | unread
+
+
+def faults(name: str, path: Path | None = None) -> tuple[Fault, ...]:
+    """Every fault of every split, even where no record is left.
+
+    Raises:
+        ConfigError: there is no such dataset.
+        DataError: the data are missing or damaged.
+    """
+    name, path = locate(name, path)
+    loader = _loader(name)
+    reads = [_read(name, loader, split, path, skip_bad=True) for split in loader.splits]
+    return tuple(fault for read in reads for fault in read.faults)
 
 
 @dataclass(frozen=True)
@@ -197,10 +222,13 @@ class _File:
 
 def _read(name: str, loader: Loader, split: str, path: Path | None, skip_bad: bool) -> Read:
     if path is None and isinstance(loader, Published):
-        raise ConfigError(
-            f"dataset {name!r} is not shipped; name your file of it: `{name}@FILE`, in a sweep also "
-            f"`path: FILE`, on the command line also --path FILE (it is published as {loader.source})"
-        )
+        path = fetched(name)
+        if path is None:
+            raise ConfigError(
+                f"dataset {name!r} is not shipped; name your file of it: `{name}@FILE`, in a sweep "
+                "also `path: FILE`, on the command line also --path FILE (it is published as "
+                f"{loader.source}), or `editsweep datasets fetch {name}` if it is on the hub"
+            )
     return loader.read(split, path, skip_bad)
 
 

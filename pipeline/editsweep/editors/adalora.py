@@ -11,54 +11,31 @@ There is no dropout.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from editsweep.core.ids import content_id
-from editsweep.core.types import EditRequest
-from editsweep.editors.base import Asset, Edited, Editor, Requirement
-from editsweep.editors.tuned import (
-    Descent,
-    Job,
-    Parameters,
-    Trained,
-    UpperPart,
-    edit_jobs,
-    even_targets,
-    low_rank_by_group,
-    queries_and_values,
-    train,
-)
+from editsweep.editors.adapters import AdapterSpec
+from editsweep.editors.tuned import Parameters, Rule
 from editsweep.errors import ConfigError
-from editsweep.model.hooks import Addend
-from editsweep.model.language_model import LanguageModel
 from editsweep.model.patch import LowRank
 
 DEVIATION = 0.02
 
 
 @dataclass(frozen=True)
-class AdaLoraSpec:
-    """Hyperparameters; `blocks` is how many of the last blocks are adapted, None all of them.
+class AdaLoraSpec(AdapterSpec):
+    """Hyperparameters; `first_rank` and `last_rank` are mean ranks of a module at start and end.
 
-    `first_rank` and `last_rank` are the mean ranks of a module at the start and at the end. The
-    budget stands still for the first `warmup` and the last `settle` of the steps (fractions), and an
-    edit has only then its last rank; one that stops early keeps more. `smoothing` is β₁ = β₂.
+    The budget stands still for the first `warmup` and the last `settle` of the steps (fractions), and
+    an edit has only then its last rank; one that stops early keeps more. `smoothing` is β₁ = β₂.
     """
 
     name: ClassVar[str] = "adalora"
-    regimes: ClassVar[frozenset[str]] = frozenset({"single", "batch", "sequential"})
 
-    blocks: int | None = None
     first_rank: int = 12
     last_rank: int = 8
-    alpha: float = 32.0
-    rate: float = 5e-3
-    steps: int = 70
-    stop: float | None = None
     warmup: float = 0.1
     settle: float = 0.3
     smoothing: float = 0.85
@@ -66,28 +43,15 @@ class AdaLoraSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot run."""
+        super().__post_init__()
         if not 1 <= self.last_rank <= self.first_rank:
             raise ConfigError("adalora: last_rank must be 1 or more, first_rank not below it")
-        if self.steps < 1 or self.rate <= 0 or self.alpha <= 0 or self.penalty < 0:
-            raise ConfigError(
-                "adalora: steps, rate and alpha must be positive, penalty not negative"
-            )
+        if self.penalty < 0:
+            raise ConfigError("adalora: penalty must not be negative")
         if min(self.warmup, self.settle) < 0 or self.warmup + self.settle >= 1:
             raise ConfigError("adalora: warmup and settle are fractions whose sum is below 1")
         if not 0 <= self.smoothing < 1:
             raise ConfigError("adalora: smoothing is 0 or more and below 1")
-
-    def requirements(self) -> Mapping[str, Requirement]:
-        """Nothing."""
-        return {}
-
-    def build(self, model: LanguageModel, assets: Mapping[str, Asset]) -> Editor:
-        """The editor for `model`.
-
-        Raises:
-            ConfigError: the model has fewer blocks.
-        """
-        return AdaLora(self, model, *queries_and_values(model, self.blocks))
 
     def budget(self, step: int, modules: int) -> int:
         """How many triplets an edit may have after `step`, over all its modules (eq. 12)."""
@@ -96,71 +60,35 @@ class AdaLoraSpec:
         rank = self.last_rank + (self.first_rank - self.last_rank) * left**3
         return int(rank * modules)
 
+    def numbers(self, shape: Sequence[int]) -> int:
+        """Both factors, and what the importance remembers of them."""
+        return 2 * self.first_rank * sum(shape)
 
-@dataclass(frozen=True)
-class AdaLora:
-    """Every group has an adapter of its own on each of `modules`, which begin in block `first`."""
-
-    spec: AdaLoraSpec
-    model: LanguageModel
-    first: int
-    modules: tuple[str, ...]
-
-    def edit(self, groups: Sequence[Sequence[EditRequest]], seed: int) -> list[Edited]:
-        """One patch a group, `LowRank` for each module; drawn by `seed` and the edits' ids."""
-        sizes = (sum(self.model.weight(name).shape) for name in self.modules)
-        numbers = 2 * self.spec.first_rank * sum(sizes)  # with what the importance remembers
-        return edit_jobs(self.model, groups, numbers, lambda jobs: self._train(jobs, seed))
-
-    def _train(self, jobs: Sequence[Job], seed: int) -> list[Edited]:
-        spec = self.spec
-        drawn = [self.start(job.requests, seed) for job in jobs]
-        start = {n: torch.stack([d[n] for d in drawn]).to(self.model.device) for n in drawn[0]}
-        parts = [
-            UpperPart.of(some, self.first, self._adapt)
-            for some in even_targets(self.model, jobs, "target")
-        ]
-        zeros = {n: torch.zeros_like(p) for n, p in start.items()}
-        rule = Allocation(spec, self.modules, zeros, {n: z.clone() for n, z in zeros.items()})
-        trained = train(start, parts, Descent(spec.rate, spec.steps, spec.stop), rule)
-        return [self._edited(one) for one in trained]
-
-    def start(self, requests: Sequence[EditRequest], seed: int) -> dict[str, Tensor]:
-        """For each module Q = a [rank, d_in] and Pᵀ = b [rank, d_out], drawn, and λ [rank], zero."""
-        key = content_id(["adalora", seed, [request.edit_id for request in requests]], 15)
-        generator = torch.Generator().manual_seed(int(key, 16))
-        rank, made = self.spec.first_rank, {}
-        for name in self.modules:
-            d_out, d_in = self.model.weight(name).shape
-            for part, width in (("a", d_in), ("b", d_out)):
-                drawn = torch.empty(rank, width).normal_(0, DEVIATION, generator=generator)
-                made[f"{name}.{part}"] = drawn
-            made[f"{name}.lambda"] = torch.zeros(rank)
-        return made
-
-    def _adapt(self, parameters: Parameters, group: Tensor) -> Mapping[str, Addend]:
-        return {
-            n: partial(
-                low_rank_by_group,
-                a=parameters[f"{n}.a"],
-                b=self._scaled(parameters, n),
-                group=group,
-            )
-            for n in self.modules
+    def drawn(self, shape: Sequence[int], generator: torch.Generator) -> Mapping[str, Tensor]:
+        """Q as `a` [rank, d_in] and Pᵀ as `b` [rank, d_out], drawn, and λ as `lambda` [rank], zero."""
+        rank, (d_out, d_in) = self.first_rank, shape
+        made = {
+            part: torch.empty(rank, width).normal_(0, DEVIATION, generator=generator)
+            for part, width in (("a", d_in), ("b", d_out))
         }
+        return made | {"lambda": torch.zeros(rank)}
 
-    def _scaled(self, parameters: Parameters, name: str) -> Tensor:
-        """(α/r) Λ Pᵀ [..., rank, d_out]."""
-        scale = self.spec.alpha / self.spec.first_rank
-        return parameters[f"{name}.lambda"][..., None] * parameters[f"{name}.b"] * scale
+    def factors(self, parameters: Parameters, module: str) -> tuple[Tensor, Tensor]:
+        """Q and (α/r) Λ Pᵀ."""
+        scale = self.alpha / self.first_rank
+        weight = parameters[f"{module}.lambda"][..., None]
+        return parameters[f"{module}.a"], weight * parameters[f"{module}.b"] * scale
 
-    def _edited(self, one: Trained) -> Edited:
-        adds = {}
-        for name in self.modules:
-            kept = one.parameters[f"{name}.lambda"] != 0
-            a, b = one.parameters[f"{name}.a"], self._scaled(one.parameters, name)
-            adds[name] = LowRank(a[kept], b[kept])
-        return one.edited(adds)
+    def change(self, parameters: Parameters, module: str) -> LowRank:
+        """The triplets that are left."""
+        kept = parameters[f"{module}.lambda"] != 0
+        a, b = self.factors(parameters, module)
+        return LowRank(a[kept], b[kept])
+
+    def rule(self, modules: Sequence[str], start: Parameters) -> Rule:
+        """The penalty and the budget; nothing is known of any importance yet."""
+        none = [{n: torch.zeros_like(p) for n, p in start.items()} for _ in range(2)]
+        return Allocation(self, tuple(modules), *none)
 
 
 @dataclass(frozen=True)

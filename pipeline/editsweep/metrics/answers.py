@@ -37,6 +37,7 @@ def asked(rows: Iterable[Mapping[str, Any]]) -> Iterator[Asked]:
             first["prompt"],
             tuple(text for role, text in texts if role in ("answer", "text")),
             tuple(text for role, text in texts if role == "unwanted"),
+            tuple(first["needs"] or ()),
         )
         after = None if first["post_said"] is None else _answer(held, "post_")
         yield Asked(edit_id, probe, _answer(held, "pre_"), after)

@@ -9,8 +9,6 @@ from math import exp
 from editsweep.core.types import Answer, Probe, Role, Scored
 from editsweep.metrics import text
 
-_FEELINGS: tuple[Role, Role] = ("answer", "unwanted")
-
 
 def chosen(answer: Answer, *roles: Role) -> list[Scored]:
     """The scored continuations that play one of `roles`."""
@@ -105,28 +103,6 @@ def refusal(probe: Probe, answer: Answer) -> float | None:
     """
     refuses = contains(probe, answer)
     return None if refuses is None else refuses * (not text.says(answer.said, probe.unwanted))
-
-
-def sentiment(before: Answer, after: Answer) -> float | None:
-    """How far a feeling has turned while the topic was kept, in [0, 1] (SERAC, arXiv 2206.06520).
-
-    With l+ and l- the mean log-likelihood a token of the sentences that are wanted and unwanted,
-    σ(Δl+ - Δl-) · min(1, exp(Δl+ + Δl-)), Δ being after less before. An unedited model has 1/2.
-    """
-    if not all(chosen(answer, role) for answer in (before, after) for role in _FEELINGS):
-        return None
-    wanted, unwanted = (
-        _mean_logprob(chosen(after, role)) - _mean_logprob(chosen(before, role))
-        for role in _FEELINGS
-    )
-    turned = 1 / (1 + exp(min(unwanted - wanted, 700)))
-    return turned * exp(min(0, wanted + unwanted))
-
-
-def _mean_logprob(sentences: Sequence[Scored]) -> float:
-    """Over all tokens of all sentences."""
-    values = [value for one in sentences for value in one.logprobs]
-    return sum(values) / len(values)
 
 
 def entropy(probe: Probe, answer: Answer) -> float | None:

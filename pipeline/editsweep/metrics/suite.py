@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 
-from editsweep.core.types import Answer, Measurement, Phase, Probe
+from editsweep.core.types import CONDITION, Answer, Measurement, Phase, Probe
 from editsweep.metrics import protocols
+from editsweep.metrics.sentiment import sentiment
 
 VERSION = "2"
+# Status of a number whose condition the unedited model does not meet.
+UNMET = "condition unmet"
 
 Take = Callable[[Probe, Answer, Answer], float | None]
 
@@ -104,8 +107,8 @@ _REFUSAL = Metric(
 _SENTIMENT = Metric(
     "sentiment",
     "sentiment",
-    _compared(protocols.sentiment),
-    "how far the feeling turned while the topic was kept; 0.5 is not at all",
+    _compared(sentiment),
+    "sentences of the wanted sentiment are likelier, and no less likely than before",
 )
 _ENTROPY = Metric(
     "ngram_entropy",
@@ -135,6 +138,7 @@ SUITE: Mapping[str, tuple[Metric, ...]] = {
     "locality": (_AGREEMENT, _CORRECT, _KL, _PREFERENCE, _MAGNITUDE),
     "fluency": (_ENTROPY, _REPETITION, _PERPLEXITY),
     "consistency": (_CONSISTENCY,),
+    "condition": (_EXACT, _TOKENS),
 }
 FACETS: Mapping[tuple[str, str], tuple[Metric, ...]] = {
     ("reliability", "refusal"): (_REFUSAL,),
@@ -157,13 +161,43 @@ def measure(probe: Probe, before: Answer, after: Answer, phase: Phase) -> list[M
     ]
 
 
-def not_measured(probe: Probe, before: Answer, reason: str) -> list[Measurement]:
-    """The rows of a failed edit: the numbers that would have been taken, null, with a reason."""
+def knows(answer: Answer) -> bool:
+    """Whether a condition is met: greedy decoding says an accepted answer, whole."""
+    return protocols.exact_match(answer) == 1
+
+
+def not_measured(
+    probe: Probe, before: Answer, reason: str, phase: Phase = "post"
+) -> list[Measurement]:
+    """The numbers that would have been taken, of a failed edit say: null, with a reason."""
     return [
-        _measurement(probe, metric, "post", None, reason)
+        _measurement(probe, metric, phase, None, reason)
         for metric in metrics_of(probe)
         if metric.take(probe, before, before) is not None
     ]
+
+
+def both_phases(
+    probe: Probe, before: Answer, after: Answer | None, met: bool, failure: str | None
+) -> list[Measurement]:
+    """Every number of a probe before and after the edit.
+
+    Args:
+        probe: the question.
+        before: the unedited model's answer.
+        after: the edited model's; None where the edit failed.
+        met: whether the unedited model knows all that the probe needs.
+        failure: why the edit failed, or None.
+    """
+    if not met:
+        phases: tuple[Phase, ...] = ("pre", "post")
+        return [m for phase in phases for m in not_measured(probe, before, UNMET, phase)]
+    pre = measure(probe, before, before, "pre")
+    if probe.axis == CONDITION:
+        return pre
+    if failure is not None or after is None:
+        return pre + not_measured(probe, before, failure or "failed")
+    return pre + measure(probe, before, after, "post")
 
 
 def _measurement(

@@ -1,14 +1,24 @@
 """Context managers over torch hooks: what is put in is taken out again, whatever happens."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from editsweep.model.language_model import LanguageModel
 
 Addend = Callable[[Tensor], Tensor]
+
+
+@contextmanager
+def held(handles: Iterable[RemovableHandle]) -> Iterator[None]:
+    """Hooks for the length of the block; also where a later one cannot be put in."""
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.callback(handle.remove)
+        yield
 
 
 @contextmanager
@@ -21,15 +31,11 @@ def adding(model: LanguageModel, addends: Mapping[str, Addend]) -> Iterator[None
     def hook(addend: Addend) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         return lambda _module, inputs, output: output + addend(inputs[0])
 
-    handles = [
+    with held(
         model.module.get_submodule(name).register_forward_hook(hook(addend))
         for name, addend in addends.items()
-    ]
-    try:
+    ):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -37,13 +43,13 @@ def reading(
     model: LanguageModel, module: str, see: Callable[[Tensor, Any], None]
 ) -> Iterator[None]:
     """Within the block, `see(input, output)` is called at each pass through `module`."""
-    handle = model.module.get_submodule(module).register_forward_hook(
-        lambda _module, args, kwargs, output: see(_hidden(args, kwargs), output), with_kwargs=True
-    )
-    try:
+
+    def hook(_module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        see(_hidden(args, kwargs), output)
+
+    watched = model.module.get_submodule(module)
+    with held([watched.register_forward_hook(hook, with_kwargs=True)]):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
@@ -55,11 +61,8 @@ def entering(module: nn.Module, hidden: Tensor) -> Iterator[None]:
             return (hidden, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": hidden}
 
-    handle = module.register_forward_pre_hook(swap, with_kwargs=True)
-    try:
+    with held([module.register_forward_pre_hook(swap, with_kwargs=True)]):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from editsweep.model.facts import Fact
-from editsweep.model.hooks import entering, only_blocks, reading
+from editsweep.model.hooks import entering, held, only_blocks, reading
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.scoring import final_hidden, log_softmax
 from editsweep.model.upper import TokenRows
@@ -240,15 +240,11 @@ def restoring(
 
         return restore
 
-    handles = [
+    with held(
         model.module.get_submodule(name).register_forward_hook(hook(value))
         for name, value in values.items()
-    ]
-    try:
+    ):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -269,24 +265,16 @@ def only_at(model: LanguageModel, name: str, row: Tensor, column: Tensor) -> Ite
         whole[row, column] = output[0]
         return whole
 
-    handles = [module.register_forward_pre_hook(gather), module.register_forward_hook(scatter)]
-    try:
+    with held([module.register_forward_pre_hook(gather), module.register_forward_hook(scatter)]):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
 def noisy(model: LanguageModel, noise: Tensor) -> Iterator[None]:
     """Within the block, `noise` [rows, tokens, d] is added to what the embedding returns."""
-    handle = model.module.get_input_embeddings().register_forward_hook(
-        lambda _module, _args, output: output + noise
-    )
-    try:
+    embedding = model.module.get_input_embeddings()
+    with held([embedding.register_forward_hook(lambda _module, _args, output: output + noise)]):
         yield
-    finally:
-        handle.remove()
 
 
 def _corrupted(

@@ -44,6 +44,7 @@ AXIS_MEANING: Mapping[str, str] = {
     "fluency": "a text that the model writes itself, and a fixed one that it reads",
     "consistency": "a text that the model writes itself, beside true ones",
     "overall": "several axes in one number",
+    "condition": "what other questions need the model to know; asked only before the edit",
     "drift": "the whole model after the edits of a sequence so far",
 }
 
@@ -58,7 +59,8 @@ METRIC_MEANING: Mapping[str, str] = {
     "contains": "the model's own text, to its natural end, contains the expected answer",
     "equals": "the model's own text, to its natural end, is the expected answer and no more",
     "refusal": "the model's own text refuses, and does not say what it must not",
-    "sentiment": "how far the feeling turned while the topic was kept; 0.5 is not at all",
+    "sentiment": "sentences of the wanted sentiment are likelier than others, and no less likely "
+    "than before the edit",
     "ngram_entropy": "of 2-grams and 3-grams of a text that the model writes, in bits; low if it "
     "repeats itself",
     "repetition": "share of 4-grams of a text that the model writes that were there before",

@@ -34,6 +34,7 @@ def render(
     measurements: pl.DataFrame,
     answers: pl.DataFrame,
     along: pl.DataFrame,
+    cases: pl.DataFrame,
 ) -> str:
     """The whole page of one sweep.
 
@@ -44,6 +45,7 @@ def render(
         measurements: the `measurements` table.
         answers: the `answers` table.
         along: sequences checkpoint by checkpoint, from `chains.curves`.
+        cases: the scores of cases, from `cases.case_scores`.
 
     Raises:
         ConfigError: the template is not found.
@@ -71,6 +73,7 @@ def render(
             facets={name: _facets(some.facets) for name, some in boards.items()},
             known=_known(boards),
             full={name: _by_label(_before_after(some.board)) for name, some in boards.items()},
+            cases_held=_by_label(_before_after(cases, "score")),
             meanings=_meanings(board),
             cells=[{**cell, "params": _json(cell.get("params", {}))} for cell in plan["cells"]],
             suite=_json(plan.get("suite", {})),
@@ -138,9 +141,9 @@ def _by_label(frame: pl.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
     return [(label, list(group)) for (_, label), group in rows]
 
 
-def _before_after(board: pl.DataFrame) -> pl.DataFrame:
-    """Both phases of a metric in one row, as structs `pre` and `post`."""
-    key = ["cell_id", "label", "axis", "metric", "protocol"]
+def _before_after(board: pl.DataFrame, *further: str) -> pl.DataFrame:
+    """Both phases of a metric in one row, as structs `pre` and `post`; `further` tells rows apart."""
+    key = ["cell_id", "label", *further, "axis", "metric", "protocol"]
     numbers = pl.struct("mean", "ci_low", "ci_high", "interval", "n")
     return board.group_by(key, maintain_order=True).agg(
         pre=numbers.filter(pl.col("phase") == "pre").first(),

@@ -11,6 +11,7 @@ import pyarrow as pa
 from editsweep.core.cells import guarded
 from editsweep.errors import StoreError
 from editsweep.report.aggregate import timings
+from editsweep.report.cases import case_scores
 from editsweep.report.chains import curves, has_chains
 from editsweep.report.conditions import conditioned
 from editsweep.report.html import render
@@ -20,7 +21,8 @@ def write_report(folder: Path, tables: Mapping[str, pa.Table]) -> tuple[Path, Pa
     """Write `report.html` and the tables as CSV into a sweep's folder.
 
     These are `leaderboard.csv`, the same by facet as `facets.csv`, both also of the edits whose old
-    fact the model knew (`-known`) and did not (`-unknown`), `timings.csv` and `chains.csv`.
+    fact the model knew (`-known`) and did not (`-unknown`), `timings.csv`, where there are sequences
+    `chains.csv`, and where edits are of cases `cases.csv`.
     The same parts give the same bytes, whatever the order they came in; no clock is read.
     `leaderboard.csv` holds nothing that was timed, so it is also the same after a resumed run.
 
@@ -40,7 +42,8 @@ def write_report(folder: Path, tables: Mapping[str, pa.Table]) -> tuple[Path, Pa
     )
     boards = conditioned(plan, edits, measurements)
     along = curves(plan, edits, measurements)
-    page = render(plan, boards, edits, measurements, answers, along)
+    cases = case_scores(plan, edits, measurements)
+    page = render(plan, boards, edits, measurements, answers, along, cases)
     _write(folder / "timings.csv", csv(timings(plan, edits)))
     for name, some in boards.items():
         of = f"-{name}" if name else ""
@@ -48,6 +51,8 @@ def write_report(folder: Path, tables: Mapping[str, pa.Table]) -> tuple[Path, Pa
         _write(folder / f"facets{of}.csv", csv(some.facets))
     if has_chains(plan):
         _write(folder / "chains.csv", csv(along))
+    if cases.height:
+        _write(folder / "cases.csv", csv(cases))
     return folder / "leaderboard.csv", _write(folder / "report.html", page)
 
 

@@ -11,9 +11,9 @@ from time import perf_counter
 
 import pyarrow as pa
 
-from editsweep.core.types import EditRequest, Measurement, Phase, only_axes
+from editsweep.core.types import CONDITION, EditRequest, Measurement, Phase, only_axes
 from editsweep.editors.base import Edited, Editor, State, edit_next
-from editsweep.metrics.suite import measure
+from editsweep.metrics.suite import UNMET, measure, not_measured
 from editsweep.model.asking import AskSettings
 from editsweep.model.drift import Drift, drift
 from editsweep.model.language_model import LanguageModel
@@ -21,7 +21,7 @@ from editsweep.model.merge import Packed, merged, pack, unpack
 from editsweep.model.patch import Patch, added
 from editsweep.model.restrain import Restraint
 from editsweep.run.evaluate import Groups, answers_of, kept, outcomes_of, slices
-from editsweep.run.rows import Answers, Base, Made, Row, Tables, UnitIds, measured, tables
+from editsweep.run.rows import Answers, Base, Made, Row, Tables, UnitIds, counts, measured, tables
 
 DRIFT = "drift"
 RETAINED = ("reliability", "paraphrase", "reverse", "portability")
@@ -173,9 +173,15 @@ def _retained(
 ) -> Iterator[Row]:
     for request in requests:
         for probe in request.all_probes:
+            if probe.axis == CONDITION:
+                continue
             key = request.edit_id, probe.probe_id
-            for one in measure(probe, before[key], after[key], "retained"):
-                yield measured(one, request.edit_id, ids)
+            found = (
+                measure(probe, before[key], after[key], "retained")
+                if counts(probe, request.edit_id, before)
+                else not_measured(probe, before[key], UNMET, "retained")
+            )
+            yield from (measured(one, request.edit_id, ids) for one in found)
 
 
 def _drift(moved: Drift) -> Iterator[Measurement]:

@@ -254,10 +254,7 @@ class Dispatch:
         return whole.filter(pc.is_in(whole["edit_id"], pa.array(ids)))
 
     def _ids(self, unit: Unit) -> UnitIds:
-        size = self._plan.cells[unit.cell_id].regime.size
-        return UnitIds(
-            self._plan.sweep_id, unit.cell_id, unit.unit_id, unit.start, unit.start // size
-        )
+        return UnitIds(self._plan.sweep_id, unit.cell_id, unit.unit_id, unit.start, unit.group)
 
     def _show(self) -> None:
         preparing = any(task_id not in self._units for task_id in self._queue.running)

@@ -1,6 +1,5 @@
 """Where tasks run: the one thing that the inline executor and the Ray pool have in common."""
 
-from types import TracebackType
 from typing import Protocol, Self
 
 from editsweep.run.tasks import Event, Task
@@ -16,12 +15,7 @@ class Executor(Protocol):
             WorkerError: they cannot be started.
         """
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End them; what they still do is lost."""
 
     def idle(self) -> list[int]:

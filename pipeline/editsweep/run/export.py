@@ -27,6 +27,7 @@ from editsweep.model.patch import Patch
 from editsweep.model.restrain import Restraint
 from editsweep.run.assets import built
 from editsweep.run.chain import Chain
+from editsweep.run.in_turn import in_turn
 from editsweep.run.one_edit import check_trained
 from editsweep.run.plan import recipes_of
 from editsweep.run.resolve import ModelUse, Source, make_spec
@@ -167,7 +168,7 @@ def _edited_again(wanted: _Wanted) -> Found:
     model = load(use.entry)
     said = cell.get("restrain")
     restraint = None if said is None else Restraint.parse(said)
-    plain = built(spec, recipes_of(spec, source, use), model, cache)
+    plain = in_turn(built(spec, recipes_of(spec, source, use), model, cache), spec, model)
     editor = restrained(plain, model, restraint)
     (edited,) = editor.edit([group], cell["seed"])
     if edited.error is not None:
@@ -293,7 +294,7 @@ def _group(
     if choice.group is None and len(groups) > 1:
         raise ConfigError(
             f"{cell['label']!r} has {len(groups)} models, one for each "
-            f"{'edit' if kind == 'single' else f'group of {size} edits'}: choose one with --edit ID "
+            f"{'case or edit' if kind == 'single' else f'group of {size} edits'}: choose one with --edit ID "
             f"or --group 0 to {len(groups) - 1}"
         )
     number = choice.group or 0

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from editsweep.core import schema
-from editsweep.core.types import Answer, EditRequest, Probe, Role, Scored
+from editsweep.core.types import CONDITION, Answer, EditRequest, Probe, Role, Scored
 from editsweep.metrics.suite import not_measured
 from editsweep.run.evaluate import UnitIds
 
@@ -33,6 +33,8 @@ def unasked_unit(
             edits.append({**keys, **row, "error_kind": kind, "error_text": text})
             position += 1
             for probe in request.all_probes:
+                if probe.axis == CONDITION:  # measured only before the edit
+                    continue
                 for lost in not_measured(probe, _some_answer(probe), kind):
                     fields = {name: getattr(lost, name) for name in lost.__slots__}
                     measurements.append({**keys, **fields})
@@ -43,7 +45,7 @@ def unasked_unit(
     }
 
 
-_COPIED = ("subject", "prompt", "target_new", "target_true", "relation")
+_COPIED = ("subject", "prompt", "target_new", "target_true", "relation", "case")
 
 
 def _some_answer(probe: Probe) -> Answer:

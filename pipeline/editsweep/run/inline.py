@@ -1,7 +1,6 @@
 """The executor without a cluster: one worker, in this process."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from editsweep.run.tasks import Event, Task
@@ -20,12 +19,7 @@ class InlineExecutor:
         """Nothing to start."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Nothing to end."""
 
     def idle(self) -> list[int]:

@@ -14,7 +14,7 @@ from editsweep import __version__
 from editsweep.core import schema
 from editsweep.core.conflicts import superseded
 from editsweep.core.ids import content_id
-from editsweep.core.types import EditRequest, Regime
+from editsweep.core.types import EditRequest, Regime, by_case
 from editsweep.data.dataset import Dataset, Fault
 from editsweep.editors import EDITORS
 from editsweep.editors.base import EditorSpec
@@ -149,6 +149,7 @@ def make_plan(resolved: Resolved) -> Plan:
     settings = AskSettings(tuple(asked.generate), asked.max_new_tokens, asked.kl)
     for records in resolved.datasets:
         _no_edit_twice(records)
+        _no_case_apart(records)
     cells = _cells(resolved)
     bases: dict[str, BaseSlice] = {}
     assets: dict[str, AssetNeed] = {}
@@ -189,7 +190,8 @@ def _cells(resolved: Resolved) -> list[Cell]:
             resolved.models, resolved.datasets, sweep.regimes, sweep.seeds, resolved.editors
         )
     )
-    for _, _, regime, _, editor in points:
+    for _, records, regime, _, editor in points:
+        _no_case_for(editor, records, regime)
         if regime.kind not in editor.spec.regimes:
             can = ", ".join(sorted(editor.spec.regimes))
             others = [name for name in EDITORS.names() if regime.kind in EDITORS.load(name).regimes]
@@ -314,6 +316,34 @@ def _no_edit_twice(records: Records) -> None:
         raise ConfigError(
             f"{records.where}: {len(twice)} edits stand in {records.data.name!r} more than once, "
             f"the first is {edit.question!r} to {edit.target_new!r}; keep one of each"
+        )
+
+
+def _no_case_apart(records: Records) -> None:
+    counts = Counter(group[0].case for group in by_case(records.data.requests) if group[0].case)
+    apart = [case for case, count in counts.items() if count > 1]
+    if apart:
+        raise ConfigError(
+            f"{records.where}: the edits of case {apart[0]!r} of {records.data.name!r} do not follow "
+            "each other; put the edits of a case on consecutive lines"
+        )
+
+
+# An editor that does one of them can make several edits in one model.
+_SEVERAL = frozenset({"batch", "sequential"})
+
+
+def _no_case_for(editor: EditorUse, records: Records, regime: Regime) -> None:
+    """Refuse cases of several edits where the editor has no way to make more than one."""
+    if regime.kind != "single" or _SEVERAL & editor.spec.regimes:
+        return
+    case = next((g for g in by_case(records.data.requests) if len(g) > 1), None)
+    if case is not None:
+        others = [name for name in EDITORS.names() if _SEVERAL & EDITORS.load(name).regimes]
+        raise ConfigError(
+            f"{editor.where}: {editor.name} makes one edit in a model, and case {case[0].case!r} of "
+            f"{records.data.name!r} has {len(case)} that belong together; they can be made by "
+            f"{', '.join(others)}"
         )
 
 

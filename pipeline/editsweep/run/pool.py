@@ -6,7 +6,6 @@ worker, and the queue decides about the task. Nothing durable lies in the cluste
 
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from editsweep.run.cluster import joined, private_cluster, ray_library
@@ -52,12 +51,7 @@ class RayPool:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End our actors, and the cluster if it is ours."""
         for actor in self._actors.values():
             self._ray.kill(actor, no_restart=True)

@@ -7,14 +7,15 @@ import polars as pl
 
 from editsweep.errors import ConfigError
 from editsweep.report.aggregate import leaderboard
+from editsweep.report.cases import case_scores
 from editsweep.report.chains import curves
 from editsweep.report.compare import Side, compare
 from editsweep.report.conditions import can_condition
 from editsweep.report.write import read_plan, write_report
-from editsweep.store import tracking
+from editsweep.store import tracking, tracking_one
 from editsweep.store.store import SweepStore
-from editsweep.store.tracking import TraceRecord, TrainingRecord
 from editsweep.store.tracking_client import RecordResult
+from editsweep.store.tracking_one import OneRun
 
 
 def board_of(folder: Path, known: bool | None = None) -> pl.DataFrame:
@@ -42,6 +43,15 @@ def curves_of(folder: Path) -> pl.DataFrame:
         StoreError: it is not the folder of a sweep, or a part cannot be read.
     """
     return curves(read_plan(folder), *_frames(folder))
+
+
+def cases_of(folder: Path) -> pl.DataFrame:
+    """The scores of cases of a sweep's folder; empty where no edit is of a case.
+
+    Raises:
+        StoreError: it is not the folder of a sweep, or a part cannot be read.
+    """
+    return case_scores(read_plan(folder), *_frames(folder))
 
 
 def compared(
@@ -101,18 +111,11 @@ def record(
     return tracking.record(folder, tracking_uri, experiment, rows, along)
 
 
-def record_training(made: TrainingRecord, tracking_uri: str, experiment: str) -> RecordResult:
-    """Bring a training's run in MLflow up to date; the result says why if that cannot be."""
+def record_one(made: OneRun, tracking_uri: str, experiment: str) -> RecordResult:
+    """Bring the run of a training or a tracing up to date; the result says why if that cannot be."""
     if find_spec("mlflow") is None:
         return _no_mlflow(tracking_uri)
-    return tracking.record_training(made, tracking_uri, experiment)
-
-
-def record_trace(made: TraceRecord, tracking_uri: str, experiment: str) -> RecordResult:
-    """Bring a tracing's run in MLflow up to date; the result says why if that cannot be."""
-    if find_spec("mlflow") is None:
-        return _no_mlflow(tracking_uri)
-    return tracking.record_trace(made, tracking_uri, experiment)
+    return tracking_one.record_one(made, tracking_uri, experiment)
 
 
 def _no_mlflow(uri: str) -> RecordResult:

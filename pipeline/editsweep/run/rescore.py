@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from editsweep.core import schema
 from editsweep.core.ids import content_id
-from editsweep.core.types import Measurement
+from editsweep.core.types import CONDITION, Measurement
 from editsweep.errors import ConfigError
 from editsweep.metrics import suite
 from editsweep.metrics.answers import Asked, asked
@@ -37,6 +37,9 @@ class Judging(Protocol):
     @property
     def described(self) -> Mapping[str, Any]:
         """All that decides its verdicts, as plain JSON."""
+
+    def not_asked(self, slice_: Sequence[Asked], reason: str) -> Iterable[tuple[str, Measurement]]:
+        """The same of answers that do not count: null, with the reason."""
 
     def left_open(self, measurements: pa.Table) -> bool:
         """Whether asking again may give a number where there is none."""
@@ -156,9 +159,9 @@ def _unit(
     edits = {row["edit_id"]: row for row in rows}
     keys = {"sweep_id": sweep_id, "unit_id": unit}
     slices = [schema.MEASUREMENTS.empty_table()]
-    probes = asked(_rows(old["answers"]))
+    probes, known = asked(_rows(old["answers"])), _known(old["answers"])
     while part := list(islice(probes, SLICE)):
-        numbers = [*_measured(part, edits), *(judge.measure(part) if judge else ())]
+        numbers = [*_measured(part, edits, known), *_judged(part, known, judge)]
         found = (
             {**keys, "cell_id": edits[edit_id]["cell_id"], "edit_id": edit_id, **asdict(number)}
             for edit_id, number in numbers
@@ -170,17 +173,34 @@ def _unit(
 
 
 def _measured(
-    probes: Iterable[Asked], edits: Mapping[str, Mapping[str, Any]]
+    probes: Iterable[Asked],
+    edits: Mapping[str, Mapping[str, Any]],
+    known: Mapping[tuple[str, str], bool],
 ) -> Iterator[tuple[str, Measurement]]:
     for one in probes:
         edit = edits[one.edit_id]
-        numbers = suite.measure(one.probe, one.before, one.before, "pre")
-        if edit["status"] == "failed" or one.after is None:
-            numbers += suite.not_measured(one.probe, one.before, edit["error_kind"] or "failed")
-        else:
-            numbers += suite.measure(one.probe, one.before, one.after, "post")
-        for number in numbers:
+        failure = (edit["error_kind"] or "failed") if edit["status"] == "failed" else None
+        met = _is_met(one, known)
+        for number in suite.both_phases(one.probe, one.before, one.after, met, failure):
             yield one.edit_id, number
+
+
+def _judged(
+    probes: Sequence[Asked], known: Mapping[tuple[str, str], bool], judge: Judging | None
+) -> Iterator[tuple[str, Measurement]]:
+    if judge:
+        yield from judge.measure([one for one in probes if _is_met(one, known)])
+        yield from judge.not_asked([one for one in probes if not _is_met(one, known)], suite.UNMET)
+
+
+def _is_met(one: Asked, known: Mapping[tuple[str, str], bool]) -> bool:
+    return all(known[one.edit_id, need] for need in one.probe.needs)
+
+
+def _known(answers: pa.Table) -> dict[tuple[str, str], bool]:
+    """Of each condition, by edit and probe, whether the unedited model meets it."""
+    rows = _rows(answers.filter(pc.equal(answers["axis"], CONDITION)))
+    return {(c.edit_id, c.probe.probe_id): suite.knows(c.before) for c in asked(rows)}
 
 
 def _carried(old: pa.Table, new: pa.Table, judge: Judging | None) -> pa.Table:

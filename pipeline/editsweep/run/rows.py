@@ -12,7 +12,7 @@ from editsweep.core import schema
 from editsweep.core.types import Answer, EditRequest, Measurement, Probe
 from editsweep.editors.base import Edited
 from editsweep.metrics.answers import scored as scored_of
-from editsweep.metrics.suite import measure, not_measured
+from editsweep.metrics.suite import both_phases, knows
 
 Answers = Mapping[tuple[str, str], Answer]
 Tables = dict[str, pa.Table]
@@ -154,6 +154,7 @@ def _edit_row(edit: Made, before: Answers, ids: UnitIds, seconds: tuple[float, f
         "target_new": request.target_new,
         "target_true": request.target_true,
         "relation": request.relation,
+        "case": request.case,
         "known": _known(before[request.edit_id, request.all_probes[0].probe_id]),
         "status": "failed" if error else "ok",
         "error_kind": error.kind if error else None,
@@ -174,12 +175,16 @@ def _known(reliability: Answer) -> bool | None:
     return any(old) if old else None
 
 
+def counts(probe: Probe, edit_id: str, before: Answers) -> bool:
+    """Whether the unedited model knows all that the probe needs."""
+    return all(knows(before[edit_id, need]) for need in probe.needs)
+
+
 def _measurements(edit: Made, probe: Probe, before: Answers, after: Answers) -> list[Measurement]:
-    key = edit.request.edit_id, probe.probe_id
-    pre = measure(probe, before[key], before[key], "pre")
-    if edit.outcome.error is not None:
-        return pre + not_measured(probe, before[key], edit.outcome.error.kind)
-    return pre + measure(probe, before[key], after[key], "post")
+    edit_id, error = edit.request.edit_id, edit.outcome.error
+    key = edit_id, probe.probe_id
+    met = counts(probe, edit_id, before)
+    return both_phases(probe, before[key], after.get(key), met, error.kind if error else None)
 
 
 def _answer_rows(
@@ -194,6 +199,7 @@ def _answer_rows(
             "probe_id": probe.probe_id,
             "axis": probe.axis,
             "facet": probe.facet,
+            "needs": probe.needs,
             "prompt": probe.prompt,
             "role": scored.role,
             "text": scored.text,

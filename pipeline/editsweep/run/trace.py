@@ -34,7 +34,8 @@ from editsweep.run.progress import Progress, Silent, Snapshot
 from editsweep.run.stop import interruptible
 from editsweep.store.durable import replace_file
 from editsweep.store.lock import exclusive
-from editsweep.store.tracking import TraceRecord, default_uri
+from editsweep.store.tracking import default_uri
+from editsweep.store.tracking_one import OneRun
 
 NAMED = 3
 
@@ -284,20 +285,22 @@ def _record(
     """Record the tracing in MLflow; why that could not be, or nothing."""
     if not options.record:
         return ""
-    made = TraceRecord(
+    effects = roles(traces).to_pylist()
+    made = OneRun(
+        kind="trace",
         key=content_id([dict(about), [fact.fact_id for fact in facts]]),
         name=options.out.name,
-        model=job.model.name,
-        source=job.source,
-        params=about,
-        summary=summary(traces),
-        effects=roles(traces).to_pylist(),
+        tags={"model": job.model.name, "dataset": job.source, "code": __version__},
+        params={"model": job.model.name, "source": job.source, **about},
+        points=[
+            *((name, value, 0) for name, value in summary(traces).items()),
+            *((f"effect.{r['kind']}.{r['role']}", r["effect"], r["layer"]) for r in effects),
+        ],
         folder=options.out,
         files=files,
-        code=__version__,
     )
     uri = options.tracking_uri or default_uri(options.out)
-    reason = publish.record_trace(made, uri, options.experiment).reason
+    reason = publish.record_one(made, uri, options.experiment).reason
     if reason:
         progress.say(f"Not recorded in MLflow ({reason}); the same command tries again.")
     return reason

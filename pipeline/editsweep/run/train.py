@@ -4,12 +4,14 @@ The network that comes of it is the asset that a sweep with the same editor, mod
 for. Ctrl-C and crashes lose what came after the last validation; the same command goes on there.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
+from editsweep.core.names import flat
 from editsweep.data import registry
 from editsweep.errors import ConfigError
 from editsweep.learn.checkpoint import steps_done
@@ -24,6 +26,7 @@ from editsweep.run.progress import Progress, Silent, Snapshot
 from editsweep.run.resolve import EditorUse, ModelUse, Source, editor_uses, model_use
 from editsweep.run.stop import interruptible
 from editsweep.run.training_file import TrainingData, TrainingFile
+from editsweep.store.tracking_one import OneRun
 
 Line = Mapping[str, float]
 """A line of the training curve, as the trainer reports it."""
@@ -241,25 +244,44 @@ def _record(job: TrainingJob, asset: Asset, options: TrainOptions, progress: Pro
     if not options.record:
         return ""
     from editsweep.run import publish
-    from editsweep.store.tracking import TrainingRecord, default_uri
+    from editsweep.store.tracking import default_uri
 
-    source, meta = job.recipe.source, asset.meta
-    assert source is not None
-    made = TrainingRecord(
-        key=job.recipe.key,
-        name=job.name,
-        editor=job.editor.name,
-        model=job.model.entry.name,
-        source=f"{source.name}:{source.split}",
-        digest=meta["split"]["digest"],
-        params=job.editor.params,
-        curve=meta["curve"],
-        test=meta["test"],
-        meta=meta,
-        code=meta["code"],
-    )
     uri = options.tracking_uri or default_uri(options.out / job.name)
-    reason = publish.record_training(made, uri, options.experiment).reason
+    reason = publish.record_one(_as_run(job, asset.meta), uri, options.experiment).reason
     if reason:
         progress.say(f"Not recorded in MLflow ({reason}); the same command tries again.")
     return reason
+
+
+def _as_run(job: TrainingJob, meta: Mapping[str, Any]) -> OneRun:
+    """The training as MLflow gets it: its curve, its test and all that is known of the network."""
+    source, digest = job.recipe.source, meta["split"]["digest"]
+    assert source is not None
+    editor, model, data = job.editor.name, job.model.entry.name, f"{source.name}:{source.split}"
+    said = {"editor": editor, "model": model, "source": data}
+    curve = [
+        (name, value, round(line["step"]))
+        for line in meta["curve"]
+        for name, value in line.items()
+        if name != "step"
+    ]
+    return OneRun(
+        kind="training",
+        key=job.recipe.key,
+        name=job.name,
+        tags={
+            "method": editor,
+            "model": model,
+            "dataset": data,
+            "split_digest": digest,
+            "code": meta["code"],
+        },
+        params=said | {f"editor.{k}": v for k, v in flat(job.editor.params).items()},
+        points=[*curve, *((f"test.{name}", value, 0) for name, value in meta["test"].items())],
+        data=(data, digest),
+        texts={"curve.json": _json(meta["curve"]), "network.json": _json(meta)},
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False)

@@ -13,6 +13,7 @@ from editsweep.core.types import EditRequest, Regime
 class Unit:
     """The edits `start` to `stop` of a cell, done together; `needs` are ids of what comes first.
 
+    `group` is the index of its first edit job in the cell.
     In a sequence a unit is a checkpoint: `after` is the unit before it, "" for the first, and
     `again` are the places of earlier edits that are asked again.
     """
@@ -22,6 +23,7 @@ class Unit:
     start: int
     stop: int
     needs: tuple[str, ...]
+    group: int = 0
     after: str = ""
     again: tuple[int, ...] = ()
 
@@ -47,10 +49,12 @@ def units_of(
     if regime.kind == "sequential":
         yield from _checkpoints(cell_id, regime, requests, assets, base_of)
         return
-    step = regime.size * max(1, unit_size // regime.size)
-    for start, stop in _spans(len(requests), step):
+    start = group = 0
+    for sizes in _filled([len(g) for g in regime.groups(requests)], regime.size, unit_size):
+        stop = start + sum(sizes)
         needs = (*assets, *dict.fromkeys(base_of[start:stop]))
-        yield Unit(content_id([cell_id, start, stop]), cell_id, start, stop, needs)
+        yield Unit(content_id([cell_id, start, stop]), cell_id, start, stop, needs, group)
+        start, group = stop, group + len(sizes)
 
 
 def sampled(requests: Sequence[EditRequest], count: int) -> list[int]:
@@ -75,8 +79,20 @@ def _checkpoints(
         asked = dict.fromkeys([base_of[place] for place in (*again, *range(start, stop))])
         needs = (*assets, *asked, *([before] if before else []))
         unit_id = content_id([cell_id, start, stop])
-        yield Unit(unit_id, cell_id, start, stop, needs, before, again)
+        yield Unit(unit_id, cell_id, start, stop, needs, start // regime.size, before, again)
         before = unit_id
+
+
+def _filled(sizes: Sequence[int], usual: int, room: int) -> Iterator[list[int]]:
+    """Whole groups, as many as there is room for but never none; a smaller one counts as `usual`."""
+    held: list[int] = []
+    for size in sizes:
+        if held and sum(held) + max(size, usual) > room:
+            yield held
+            held = []
+        held.append(size)
+    if held:
+        yield held
 
 
 def _spans(total: int, step: int) -> Iterator[tuple[int, int]]:

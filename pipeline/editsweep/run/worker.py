@@ -18,6 +18,7 @@ from editsweep.model.load import load
 from editsweep.run.assets import asset_folder, obtain
 from editsweep.run.chain import Chain, Checkpoint, go_on
 from editsweep.run.evaluate import ask_base, evaluated
+from editsweep.run.in_turn import in_turn
 from editsweep.run.plan import Recipe
 from editsweep.run.resolve import ModelUse
 from editsweep.run.restrained import restrained
@@ -63,7 +64,8 @@ class Worker:
         step, total = task.restrain, None
         if task.chain is not None and step is not None and not step.each_step:
             step, total = None, step
-        editor = restrained(self._built(task.spec, task.recipes, model), model, step)
+        plain = in_turn(self._built(task.spec, task.recipes, model), task.spec, model)
+        editor = restrained(plain, model, step)
         base, ids, seed = schema.from_ipc(task.base), task.ids, task.seed
         if task.chain is None:
             made = evaluated(model, editor, task.groups, base, ids, seed, task.settings)

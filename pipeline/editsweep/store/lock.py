@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from editsweep.errors import StoreError
 
@@ -19,26 +20,21 @@ def exclusive(path: Path) -> Iterator[None]:
         StoreError: another process holds it; the message names its pid and host.
         OSError: the file cannot be opened.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(
-                f"{path.parent} is in use by {_holder(handle)}; wait for it or end it, "
-                "or choose another --out"
-            ) from None
-        _sign(handle)
+
+    def refuse(holder: str) -> NoReturn:
+        raise StoreError(
+            f"{path.parent} is in use by {holder}; wait for it or end it, or choose another --out"
+        ) from None
+
+    with in_turn(path, refuse):
         yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager
 def in_turn(path: Path, waits_for: Callable[[str], None]) -> Iterator[None]:
     """Hold `path` alone for the length of the block, after whoever holds it now.
 
-    `waits_for` is told who that is, if anybody.
+    `waits_for` is told who that is, if anybody; what it raises is raised.
 
     Raises:
         OSError: the file cannot be opened.

@@ -1,4 +1,4 @@
-"""The index of sweeps and trainings in MLflow.
+"""The index of sweeps in MLflow.
 
 The parts on disk are the record. What is written here can be written again at any time: runs are
 found by their tags before they are made, and every timestamp comes from the manifest, so a second
@@ -32,9 +32,8 @@ from editsweep.store.tracking_client import (
     RecordResult,
     Runs,
     artifact_home,
-    failed,
     metric_name,
-    mlflow_settings,
+    tried,
     without_password,
 )
 
@@ -52,6 +51,7 @@ _SWEEP_FILES = (
     "facets-unknown.csv",
     "timings.csv",
     "chains.csv",
+    "cases.csv",
     "sweep.lock.yaml",
     "plan.json",
 )
@@ -83,136 +83,7 @@ def record(
     """
     uri = default_uri(folder) if tracking_uri is None else tracking_uri
     sweep = _Sweep.read(folder, rows, along)
-    with mlflow_settings():
-        try:
-            return _Recorder(uri, experiment, sweep).run()
-        except Exception as error:  # mlflow lets through errors of requests, SQLAlchemy, the disk
-            return failed(uri, error)
-
-
-@dataclass(frozen=True)
-class TrainingRecord:
-    """A trained network as MLflow gets it; `key` is its identity.
-
-    `source` is the data it learnt from, with `digest` the hash of their split. `curve` has a line
-    for each validation, with its `step`; `meta` is all that is known of the network.
-    """
-
-    key: str
-    name: str
-    editor: str
-    model: str
-    source: str
-    digest: str
-    params: Mapping[str, Any]
-    curve: Sequence[Mapping[str, float]]
-    test: Mapping[str, float]
-    meta: Mapping[str, Any]
-    code: str
-
-
-def record_training(made: TrainingRecord, tracking_uri: str, experiment: str) -> RecordResult:
-    """Bring a training's one run in MLflow up to date; a second call changes nothing.
-
-    Returns:
-        What was recorded. A server that is down or refuses is no error of the training: the result
-        says so, and the same call later makes up for it.
-    """
-    with mlflow_settings():
-        try:
-            return _record_training(Runs(tracking_uri, experiment), made)
-        except Exception as error:  # mlflow lets through errors of requests, SQLAlchemy, the disk
-            return failed(tracking_uri, error)
-
-
-def _record_training(runs: Runs, made: TrainingRecord) -> RecordResult:
-    tags = {
-        "editsweep.method": made.editor,
-        "editsweep.model": made.model,
-        "editsweep.dataset": made.source,
-        "editsweep.split_digest": made.digest,
-        "editsweep.code": made.code,
-    }
-    key = {"editsweep.kind": "training", "editsweep.training_id": made.key}
-    run = runs.find_or_make(key, made.name, None, tags)
-    run_id, time = str(run.info.run_id), int(run.info.start_time)
-    said = {"editor": made.editor, "model": made.model, "source": made.source}
-    runs.params(run_id, said | {f"editor.{k}": v for k, v in flat(made.params).items()})
-    points = [
-        Point(name, value, time, round(line["step"]))
-        for line in made.curve
-        for name, value in line.items()
-        if name != "step"
-    ]
-    points += [Point(f"test.{name}", value, time) for name, value in made.test.items()]
-    runs.metrics(run_id, points)
-    runs.dataset(run_id, made.source, made.digest, "training")
-    for name, held in (("curve.json", list(made.curve)), ("network.json", dict(made.meta))):
-        runs.client.log_text(run_id, json.dumps(held, indent=1, ensure_ascii=False), name)
-    if run.info.status == "RUNNING":
-        runs.client.set_tag(run_id, "editsweep.status", "complete")
-        runs.client.set_terminated(run_id, "FINISHED")
-    uri = without_password(runs.uri)
-    return RecordResult(True, uri, "", run_id, runs.created, runs.updated)
-
-
-@dataclass(frozen=True)
-class TraceRecord:
-    """A causal tracing as MLflow gets it; `key` is its identity.
-
-    `effects` are rows of `schema.ROLES`, `summary` single numbers, `files` are the names of what lies
-    in `folder`: tables, pictures and the page.
-    """
-
-    key: str
-    name: str
-    model: str
-    source: str
-    params: Mapping[str, Any]
-    summary: Mapping[str, float]
-    effects: Sequence[Mapping[str, Any]]
-    folder: Path
-    files: Sequence[str]
-    code: str
-
-
-def record_trace(made: TraceRecord, tracking_uri: str, experiment: str) -> RecordResult:
-    """Bring a tracing's one run in MLflow up to date; a second call changes nothing.
-
-    Returns:
-        What was recorded; a server that is down or refuses is no error of the tracing.
-    """
-    with mlflow_settings():
-        try:
-            return _record_trace(Runs(tracking_uri, experiment), made)
-        except Exception as error:  # mlflow lets through errors of requests, SQLAlchemy, the disk
-            return failed(tracking_uri, error)
-
-
-def _record_trace(runs: Runs, made: TraceRecord) -> RecordResult:
-    tags = {
-        "editsweep.model": made.model,
-        "editsweep.dataset": made.source,
-        "editsweep.code": made.code,
-    }
-    key = {"editsweep.kind": "trace", "editsweep.trace_id": made.key}
-    run = runs.find_or_make(key, made.name, None, tags)
-    run_id, time = str(run.info.run_id), int(run.info.start_time)
-    runs.params(run_id, {"model": made.model, "source": made.source, **made.params})
-    points = [Point(name, value, time) for name, value in made.summary.items()]
-    points += [
-        Point(f"effect.{row['kind']}.{row['role']}", row["effect"], time, row["layer"])
-        for row in made.effects
-    ]
-    runs.metrics(run_id, points)
-    for name in made.files:
-        below = str(Path(name).parent)
-        runs.client.log_artifact(run_id, str(made.folder / name), None if below == "." else below)
-    if run.info.status == "RUNNING":
-        runs.client.set_tag(run_id, "editsweep.status", "complete")
-        runs.client.set_terminated(run_id, "FINISHED")
-    uri = without_password(runs.uri)
-    return RecordResult(True, uri, "", run_id, runs.created, runs.updated)
+    return tried(uri, lambda: _Recorder(uri, experiment, sweep).run())
 
 
 def default_uri(folder: Path) -> str:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,10 +124,14 @@ class Runs:
         return str(self.client.create_experiment(name, artifact_home(self.uri), tags))
 
 
-def failed(uri: str, error: Exception) -> RecordResult:
-    """A recording that could not be done, without the password of the URI."""
-    first = str(error).strip().splitlines() or [type(error).__name__]
-    return RecordResult(False, without_password(uri), without_password(first[0][:500]))
+def tried(uri: str, write: Callable[[], RecordResult]) -> RecordResult:
+    """What `write` says; where it fails, why, without the password of the URI."""
+    with mlflow_settings():
+        try:
+            return write()
+        except Exception as error:  # mlflow lets through errors of requests, SQLAlchemy, the disk
+            first = str(error).strip().splitlines() or [type(error).__name__]
+            return RecordResult(False, without_password(uri), without_password(first[0][:500]))
 
 
 def without_password(text: str) -> str:

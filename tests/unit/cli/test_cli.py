@@ -196,7 +196,42 @@ def test_a_published_set_is_read_from_a_file(editsweep, tmp_path):
     assert card["faults"] == {"no_subject": 1}
     assert "and 6 more relations" in editsweep("datasets", "show", "zsre", "--path", path)
     assert f"kept: {path}:1: src: " in editsweep("datasets", "validate", f"zsre@{path}")
-    assert "zsre@FILE" in editsweep("datasets", "show", "zsre", code=2)
+    assert "zsre@FILE" in editsweep("datasets", "validate", "zsre", code=2)
+
+
+def test_what_is_known_of_a_published_set_is_shown_without_a_file(editsweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDITSWEEP_CACHE", str(tmp_path))
+    shown = editsweep("datasets", "show", "wikibio")
+    assert "not read" in shown
+    assert "00933f69b47d" in shown
+    assert "datasets fetch wikibio" in shown
+    card = json.loads(editsweep("datasets", "show", "wikibio", "--json"))
+    assert (card["records"], card["manifest"]["axes"]) == (None, ["reliability", "locality"])
+    assert "not on the hub" in editsweep("datasets", "fetch", "known-1000", code=2)
+
+
+def test_convert_writes_the_same_edits_in_our_format(editsweep, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = {"subject": "Lyon", "prompt": "Lyon is in", "target_new": "Japan", "ground_truth": "A"}
+    records = [made, {**made, "target_new": "Peru"}, {**made, "subject": "Oslo"}]
+    path = tmp_path / "flat.json"
+    path.write_text(json.dumps(records), encoding="utf-8")
+    told = editsweep("datasets", "convert", path, "--as", "counterfact-flat")
+    assert "counterfact-flat.jsonl: 3 edits, 2 faults" in told
+    assert f"kept: {path}:1: " in told
+    before = json.loads(editsweep("datasets", "show", f"counterfact-flat@{path}", "--json"))
+    after = json.loads(editsweep("datasets", "show", "counterfact-flat.jsonl", "--json"))
+    assert before["digests"] == after["digests"]
+    assert after["faults"] == {"contradiction": 1}
+    again = editsweep("datasets", "convert", path, "--as", "counterfact-flat", code=2)
+    assert "is there already" in again
+    path.write_text(json.dumps([*records, {}]), encoding="utf-8")
+    out = ("--out", "b.jsonl")
+    bad = ("datasets", "convert", path, "--as", "counterfact-flat", *out)
+    assert "missing 1" in editsweep(*bad, code=2)
+    assert not Path("b.jsonl").exists()
+    told = json.loads(editsweep(*bad, "--skip-bad", "--json"))
+    assert told["faults"] == {"contradiction": 1, "missing": 1, "no_subject": 1}
 
 
 def test_validate_names_each_fault(editsweep, tmp_path):
@@ -204,6 +239,9 @@ def test_validate_names_each_fault(editsweep, tmp_path):
     bad = tmp_path / "bad.jsonl"
     bad.write_text(EDITS.read_text() + '{"subject": "x", "prompt": "y is", "target_new": "z"}\n')
     assert "bad.jsonl:9: " in editsweep("datasets", "validate", bad, code=2)
+    bad.write_text('{"a": \n[]\n', encoding="utf-8")
+    told = editsweep("datasets", "validate", bad, code=2)
+    assert "2 faults (invalid_json 1, wrong_type 1)" in told
 
 
 def test_editors_and_models(editsweep):

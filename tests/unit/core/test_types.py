@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from editsweep.core.types import EditRequest, Probe, Regime, Scored, only_axes
+from editsweep.core.types import AXES, EditRequest, Probe, Regime, Scored, only_axes, whole_cases
 from editsweep.errors import ConfigError
 
 PARAPHRASE = Probe.of("paraphrase", "France's capital is", ["Berlin"], ["Paris"])
@@ -162,3 +162,45 @@ def test_groups_keep_order_and_lose_nothing():
         assert [r for group in groups for r in group] == requests
         assert all(len(group) == size for group in groups[:-1])
     assert Regime().groups([]) == []
+
+
+def test_what_says_nothing_leaves_ids_as_they_were():
+    assert Probe.of("locality", "q", ["a"], needs=()).probe_id == "479e42e9e6f37e45"
+    assert EditRequest.of("s", "{} is", "t", case="").edit_id == "7f4fafc01435c4d53a26bebbfe897f4b"
+    assert (
+        EditRequest.of("s", "{} is", "t", case="7").edit_id
+        != EditRequest.of("s", "{} is", "t", case="8").edit_id
+    )
+    needing = Probe.of("locality", "q", ["a"], needs=["0"])
+    assert len({needing.probe_id, Probe.of("locality", "q", ["a"]).probe_id}) == 2
+
+
+def test_what_a_kept_question_needs_is_kept_and_never_asked_by_itself():
+    known = Probe.of("condition", "The capital of Spain is", ["Madrid"])
+    other = Probe.of("condition", "The capital of Peru is", ["Lima"])
+    probes = [known, other, Probe.of("locality", "q", ["a"], needs=[known.probe_id])]
+    request = EditRequest.of("France", "The capital of {} is", "Berlin", None, probes)
+    assert only_axes(request, ["locality"]).probes == (known, probes[2])
+    assert only_axes(request, ["paraphrase"]).probes == ()
+    assert "condition" not in AXES
+
+
+def cases(*names):
+    return [EditRequest.of(f"s{i}", "{} is", "t", case=name) for i, name in enumerate(names)]
+
+
+def test_what_belongs_together_is_one_group_of_a_single_regime():
+    requests = cases("a", "a", "", "", "b", "c", "c", "a")
+    sizes = [len(group) for group in Regime().groups(requests)]
+    assert sizes == [2, 1, 1, 1, 2, 1]
+    assert [r for group in Regime().groups(requests) for r in group] == requests
+    assert [len(group) for group in Regime("batch", 4).groups(requests)] == [4, 4]
+    assert {len(group) for group in Regime("sequential", 1, 2).groups(requests)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept"), [(1, 2), (2, 2), (3, 3), (4, 4), (5, 7), (7, 7), (8, 8), (20, 8)]
+)
+def test_no_limit_cuts_a_case(limit, kept):
+    requests = cases("a", "a", "", "", "b", "b", "b", "a")
+    assert whole_cases(requests, limit) == requests[:kept]

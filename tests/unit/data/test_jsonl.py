@@ -40,6 +40,15 @@ def test_reads_every_field(tmp_path):
     assert request.question == "Lyon is in"
 
 
+def test_a_text_may_begin_without_an_answer(tmp_path):
+    record = {**GOOD, "probes": [{"axis": "fluency", "prompt": "Lyon is"}]}
+    (request,) = read_jsonl(write(tmp_path / "a.jsonl", record)).requests
+    assert request.probes == (Probe.of("fluency", "Lyon is"),)
+    probe = {"axis": "consistency", "prompt": "Lyon is", "answers": ["Lyon is a city."]}
+    (request,) = read_jsonl(write(tmp_path / "a.jsonl", {**GOOD, "probes": [probe]})).requests
+    assert request.probes[0].answers == ("Lyon is a city.",)
+
+
 def test_the_subject_in_the_prompt_becomes_the_template(tmp_path):
     path = write(tmp_path / "a.jsonl", {**GOOD, "prompt": "People say Lyon is in  "})
     assert read_jsonl(path).requests[0].prompt == "People say {} is in"
@@ -62,6 +71,7 @@ def test_byte_order_mark_and_empty_lines_are_skipped_and_lines_still_count(tmp_p
 
 
 BAD = [
+    ({**GOOD, "again": 1}, "again", "wrong_type", "true or false"),
     (b"{'subject': 1}", "", "invalid_json", "column 2"),
     (b'{"prompt": "caf\xe9", "target_new": "x"}', "", "broken_utf8", "0xe9"),
     (b"[" * 100_000, "", "invalid_json", "nested"),
@@ -84,7 +94,7 @@ BAD = [
     ({**GOOD, "probes": ["x"]}, "probes[0]", "wrong_type", "object"),
     (with_probe(axis="localty"), "probes[0].axis", "unknown_axis", "did you mean 'locality'"),
     (with_probe(answer="x"), "probes[0].answer", "unknown_key", "did you mean 'answers'"),
-    (with_probe(answers=[]), "probes[0].answers", "no_answers", "only locality"),
+    (with_probe(answers=[]), "probes[0].answers", "no_answers", "locality can"),
     (with_probe(answers=["Japan", ""]), "probes[0].answers[1]", "empty", "write some text"),
     (with_probe(answers=[1]), "probes[0].answers[0]", "wrong_type", "1 (number)"),
     (with_probe(answers=1), "probes[0].answers", "wrong_type", "string or a list"),
@@ -126,6 +136,21 @@ def test_contradictions_and_duplicates_name_both_lines(tmp_path):
     assert [(f.line, f.kind) for f in read.faults] == [(3, "contradiction"), (4, "duplicate")]
     assert "line 2, which gives 'Japan'" in read.faults[0].message
     assert "line 2" in read.faults[1].message
+
+
+def test_a_fact_may_be_edited_again_on_purpose(tmp_path):
+    second, third = {**GOOD, "target_new": "Peru", "again": True}, {**with_probe(), "again": True}
+    path = write(tmp_path / "a.jsonl", GOOD, second, third, {**GOOD, "again": True})
+    read = read_jsonl(path, skip_bad=True)
+    assert [r.target_new for r in read.requests] == ["Japan", "Peru", "Japan"]
+    assert [(f.line, f.kind, f.position) for f in read.faults] == [
+        (2, "contradiction", 1),
+        (3, "repeated", 2),
+        (4, "duplicate", None),
+    ]
+    assert write_jsonl(read.requests, tmp_path / "b.jsonl") == 3
+    assert read_jsonl(tmp_path / "b.jsonl").requests == read.requests
+    assert '"again"' not in (tmp_path / "b.jsonl").read_text().splitlines()[0]
 
 
 def test_the_same_prompt_of_two_subjects_is_no_contradiction(tmp_path):
@@ -178,3 +203,33 @@ def test_what_is_written_reads_back_equal(tmp_path_factory, request):
     path = tmp_path_factory.mktemp("jsonl") / "a.jsonl"
     assert write_jsonl([request], path) == 1
     assert read_jsonl(path).requests == (request,)
+
+
+def test_a_case_and_what_a_probe_needs_are_kept(tmp_path):
+    known = {"axis": "condition", "prompt": "The money of Japan is", "answers": "yen"}
+    asked = {"axis": "portability", "prompt": "The money of Lyon is", "answers": "yen"}
+    record = {**GOOD, "case": "7", "probes": [{**asked, "needs": [1]}, known]}
+    requests = read_jsonl(write(tmp_path / "a.jsonl", record)).requests
+    condition = Probe.of("condition", "The money of Japan is", ["yen"])
+    wanted = Probe.of("portability", "The money of Lyon is", ["yen"], needs=[condition.probe_id])
+    assert requests[0].probes == (wanted, condition)
+    assert requests[0].case == "7"
+    write_jsonl(requests, tmp_path / "b.jsonl")
+    assert read_jsonl(tmp_path / "b.jsonl").requests == requests
+
+
+@pytest.mark.parametrize("needs", [[0], [2], [True], ["1"], [-1]])
+def test_what_is_needed_has_to_be_a_condition(tmp_path, needs):
+    known = {"axis": "condition", "prompt": "The money of Japan is", "answers": "yen"}
+    record = {**GOOD, "probes": [{**PROBE, "needs": needs}, known]}
+    with pytest.raises(DataError, match=r"no_condition 1(.|\n)*probes\[0\].needs(.|\n)*places: 1"):
+        read_jsonl(write(tmp_path / "a.jsonl", record))
+
+
+def test_cases_may_edit_one_fact_to_different_targets(tmp_path):
+    records = [{**GOOD, "case": "1"}, {**GOOD, "case": "2"}, {**GOOD, "case": "3"}]
+    records[2]["target_new"] = "Peru"
+    assert len(read_jsonl(write(tmp_path / "a.jsonl", *records)).requests) == 3
+    records[2]["case"] = "1"
+    with pytest.raises(DataError, match="contradicts line 1"):
+        read_jsonl(write(tmp_path / "a.jsonl", *records))

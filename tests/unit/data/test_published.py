@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import get_args
 
 import pytest
 
-from editsweep.core.types import Axis
+from editsweep.core.types import AXES, TEXT_AXES, by_case
 from editsweep.data.fields import same_text
+from editsweep.data.jsonl import read_jsonl, write_jsonl
+from editsweep.data.manifest import manifest_of
 from editsweep.data.registry import DATASETS, load, needs_file, show, splits
 from editsweep.data.root import datasets_root
 
@@ -27,15 +28,23 @@ class Expected:
 
 FILES = [
     Expected(
+        "mquake",
+        "mquake_hard.jsonl",
+        1716,
+        30,
+        {"paraphrase": {"": 1716}, "portability": {"multi-hop": 1287}},
+        {"contradiction": 2, "repeated": 947, "short_alias": 59},
+    ),
+    Expected(
         "counterfact",
         "counterfact_original_portability.jsonl",
         1031,
         34,
         {
             "paraphrase": {"": 2062},
-            "fluency": {"": 3029},
             "portability": {"reasoning": 1031},
             "locality": {"attribute": 10309, "neighbourhood": 10307},
+            "fluency": {"": 3029},
         },
         {"duplicate_probe": 4},
     ),
@@ -46,7 +55,6 @@ FILES = [
         34,
         {
             "paraphrase": {"": 1608},
-            "fluency": {"": 2362},
             "portability": {"reasoning": 804},
             "locality": {
                 "attribute": 8039,
@@ -54,6 +62,7 @@ FILES = [
                 "neighbourhood": 8039,
                 "unrelated": 804,
             },
+            "fluency": {"": 2362},
         },
         {"duplicate_probe": 3},
     ),
@@ -64,9 +73,9 @@ FILES = [
         29,
         {
             "paraphrase": {"": 426},
-            "fluency": {"": 627},
             "portability": {"alias": 213},
             "locality": {"attribute": 2130, "neighbourhood": 2128},
+            "fluency": {"": 627},
         },
         {"duplicate_probe": 2},
     ),
@@ -137,7 +146,7 @@ FILES = [
         "knowedit_convsent_test.jsonl",
         800,
         1,
-        {"reliability": {"sentiment": 800}, "locality": {"other_subject": 800}},
+        {"locality": {"other_subject": 800}, "reliability": {"sentiment": 800}},
     ),
     Expected(
         "sanitation",
@@ -186,10 +195,30 @@ EACH = pytest.mark.parametrize("expected", FILES, ids=lambda e: f"{e.dataset}@{e
 def test_counts(expected, real_data):
     card = show(expected.dataset, real_data(expected.file))
     assert card["records"] == expected.records
-    own = expected.probes.get("reliability", {})
-    assert card["probes"] == {**expected.probes, "reliability": {"": expected.records, **own}}
+    edits = {"": expected.records, **expected.probes.get("reliability", {})}
+    assert card["probes"] == {**expected.probes, "reliability": edits}
     assert (card["faults"], card["left_out"]) == (expected.faults, expected.left_out)
     assert len(card["relations"]) == expected.relations
+
+
+@EACH
+def test_the_manifest_has_these_counts(expected):
+    counted = {each["file"]: each for each in manifest_of(expected.dataset).counted}
+    assert counted[expected.file] == {
+        "file": expected.file,
+        "records": expected.records,
+        "faults": expected.faults,
+        "left_out": expected.left_out,
+    }
+
+
+@EACH
+def test_what_is_converted_is_the_same(expected, real_data, tmp_path):
+    data = load(expected.dataset, path=real_data(expected.file), skip_bad=True)
+    assert write_jsonl(data.requests, tmp_path / "a.jsonl") == expected.records
+    again = read_jsonl(tmp_path / "a.jsonl")
+    assert again.requests == data.requests
+    assert {fault.kind for fault in again.faults} <= {"contradiction", "repeated"}
 
 
 @EACH
@@ -203,7 +232,7 @@ def test_what_every_edit_keeps(expected, real_data):
         ids = [probe.probe_id for probe in request.all_probes]
         assert len(ids) == len(set(ids))
         for probe in request.probes:
-            assert probe.axis in get_args(Axis)
+            assert probe.axis in (*AXES, *TEXT_AXES)
             assert probe.prompt == probe.prompt.strip() != ""
             assert all(text == text.strip() != "" for text in (*probe.answers, *probe.unwanted))
             wanted = {same_text(text) for text in probe.answers}
@@ -215,9 +244,10 @@ def test_what_every_edit_keeps(expected, real_data):
 def test_faults_name_their_line(expected, real_data):
     path = real_data(expected.file)
     data = load(expected.dataset, path=path, skip_bad=True)
+    largest = max(map(len, by_case(data.requests)))
     for fault in data.notes:
         assert fault.file == str(path)
-        assert 0 <= fault.position <= fault.line - 1
+        assert 0 <= fault.position <= (fault.line - 1) * largest
     kinds = {kind: n for kind, n in expected.faults.items() if kind not in expected.left_out}
     assert len(data.notes) == sum(kinds.values())
 

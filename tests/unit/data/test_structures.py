@@ -21,7 +21,7 @@ COUNTERFACT = {
     "paraphrase_prompts": ["Then.\nLyon is in", "Lyon, in"],
     "neighborhood_prompts": ["Paris lies in", "Paris lies in"],
     "attribute_prompts": ["Kyoto lies in"],
-    "generation_prompts": ["Lyon's money is", "Lyon's money is"],
+    "generation_prompts": ["Lyon's money is", "Lyon:", "Lyon's money is "],
     "distracting_neighborhood_prompts": ["Lyon lies in Japan. Paris lies in"],
     "unrelated_relation": {"relation_id": "x", "object": "city", "question": "What is Lyon?"},
     "alternative_subject": "Lugdunum",
@@ -70,6 +70,7 @@ def test_counterfact(tmp_path):
         Probe.of("locality", "Kyoto lies in", new, old, "attribute"),
         Probe.of("locality", "What is Lyon?", ["city"], facet="unrelated"),
         Probe.of("fluency", "Lyon's money is"),
+        Probe.of("fluency", "Lyon:"),
     ]
     assert request == EditRequest.of("Lyon", "{} lies in", "Japan", "France", probes, "P17")
     assert faults == [("neighborhood_prompts[1]", "duplicate_probe")]
@@ -203,22 +204,29 @@ def test_convsent_asks_about_the_next_subject(tmp_path):
         for name in ("tea", "rain", "mud")
     ]
     requests, _ = read(tmp_path, "convsent", *records)
+    feeling = Probe.of("reliability", "What do you think of tea?", ["Nice."], ["Bad."], "sentiment")
     other = Probe.of("locality", "What do you think of rain?", facet="other_subject")
     prompt = "What do you think of {}?"
-    question = "What do you think of tea?"
-    feeling = Probe.of("reliability", question, ["Nice."], ["Bad."], "sentiment")
     assert requests[0] == EditRequest.of("tea", prompt, "Good.", "Bad.", [feeling, other])
-    assert requests[2].probes[1].prompt == question
+    assert requests[2].probes[1].prompt == "What do you think of tea?"
     assert read(tmp_path, "convsent", records[0])[0][0].probes == (feeling,)
-    one = {"ent": "tea", "pos": ["Good."], "neg": []}
-    assert read(tmp_path, "convsent", one)[0][0].probes == ()
-    ((many,), _) = read(
-        tmp_path, "convsent", {**one, "pos": list("abcdefg"), "neg": list("uvwxyz")}
-    )
-    assert many.probes[0].answers == tuple("bcde")
-    assert many.probes[0].unwanted == tuple("uvwx")
     with pytest.raises(DataError, match=r"empty 1(.|\n)*pos: "):
         read(tmp_path, "convsent", {**records[0], "pos": []})
+
+
+def test_convsent_scores_the_first_sentences_that_are_not_the_target(tmp_path):
+    many = {
+        "ent": "tea",
+        "pos": [f"Good {i}" for i in range(9)],
+        "neg": [f"Bad {i}" for i in range(9)],
+    }
+    (request,), faults = read(tmp_path, "convsent", many)
+    (probe,) = request.probes
+    assert probe.answers == tuple(f"Good {i}" for i in range(1, 6))
+    assert probe.unwanted == tuple(f"Bad {i}" for i in range(5))
+    assert not faults
+    _, faults = read(tmp_path, "convsent", {**many, "pos": ["Good"]})
+    assert faults == [("pos", "no_answers")]
 
 
 def refused(question):
@@ -234,14 +242,15 @@ def test_sanitation_shares_out_what_is_to_stay(tmp_path, gone, kept):
         path = tmp_path / "a.json"
         path.write_text(json.dumps(whole, indent=indent), encoding="utf-8")
         first, second = load("sanitation", path=path).requests
-        probes = [Probe.of("reliability", "Where?", ["I don't know."], ["Paris"], "refusal")]
-        probes += [
+        probes = [
             Probe.of("locality", f"Q{i}?", [f"A{i}"], ["I don't know."], "retain")
             for i in (0, 2, 4)
         ]
-        assert first == EditRequest.of(None, "Where?", "I don't know.", "Paris", probes)
+        no = Probe.of("reliability", "Where?", ["I don't know."], ["Paris"], "refusal")
+        assert first == EditRequest.of(None, "Where?", "I don't know.", "Paris", [*probes, no])
         assert (second.subject, second.prompt) == ("Lyon", "The tower is in {}?")
-        assert [probe.prompt for probe in second.probes[1:]] == ["Q1?", "Q3?"]
+        asked = ["Q1?", "Q3?", "The tower is in Lyon?"]
+        assert [probe.prompt for probe in second.probes] == asked
 
 
 def test_sanitation_names_the_place_in_a_list(tmp_path):

@@ -12,7 +12,6 @@ from editsweep.metrics.protocols import (
     preference,
     preference_magnitude,
     refusal,
-    sentiment,
     token_match,
 )
 
@@ -83,19 +82,3 @@ def test_perplexity_is_that_of_the_likeliest_answer():
     assert perplexity(Answer("p", (GOOD, BETTER, BAD))) == pytest.approx(1 / 0.8)
     assert perplexity(Answer("p", (BAD,))) is None
     assert perplexity(Answer("p", (said("answer", [-1e9]),))) == math.inf
-
-
-def test_a_feeling_turns():
-    def felt(good, bad):
-        return Answer("p", (said("answer", good), said("unwanted", bad)))
-
-    before = felt([-2.0, -2.0], [-1.0])
-    assert sentiment(before, before) == 0.5
-    # Wanted up by 1, unwanted down by 0.5: turned by 1.5, topic kept.
-    turned = 1 / (1 + math.exp(-1.5))
-    assert sentiment(before, felt([-1.0, -1.0], [-1.5])) == pytest.approx(turned)
-    # Both down: turned by 1, topic lost by 3.
-    lost = math.exp(-3) / (1 + math.exp(-1))
-    assert sentiment(before, felt([-3.0, -3.0], [-3.0])) == pytest.approx(lost)
-    assert sentiment(before, felt([-3000.0] * 2, [-1.0])) == pytest.approx(0, abs=1e-9)
-    assert sentiment(Answer("p", (GOOD,)), Answer("p", (GOOD,))) is None

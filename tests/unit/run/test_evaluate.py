@@ -8,8 +8,9 @@ import torch
 
 from editsweep.core import schema
 from editsweep.core.types import EditRequest, Regime
-from editsweep.editors.base import Edited
+from editsweep.editors.base import Asset, Edited
 from editsweep.editors.ft import FtSpec
+from editsweep.editors.memit import MemitSpec
 from editsweep.editors.none import NoneSpec
 from editsweep.errors import EditError, StoreError
 from editsweep.model.merge import merged
@@ -70,6 +71,21 @@ def test_an_edit_that_the_editor_leaves_out_is_a_failure_and_the_others_are_not(
     kinds = [row["error_kind"] for row in tables["edits"].to_pylist()]
     # Index 1 of what the editor was given, which is without the contradicted first.
     assert kinds == ["superseded", None, "refused", None]
+
+
+@pytest.mark.parametrize("good", [0, 1])
+def test_each_row_of_a_batch_says_what_came_of_its_own_edit(model, good):
+    spec = MemitSpec(layers=(0, 1), moment="identity", contexts=0, steps=2)
+    editor = spec.build(model, {"contexts": Asset(meta={"templates": []})})
+    bad = [EditRequest.of(None, f"{name} lives in", "Rome") for name in ("Ada", "Bao")]
+    group = [*bad, *tiny_requests(good)]
+    tables = evaluate(model, editor, [group], ask_base(model, group, SETTINGS), IDS, 0, SETTINGS)
+    kinds = [row["error_kind"] for row in tables["edits"].to_pylist()]
+    assert kinds == ["no_subject"] * 2 + [None] * good
+    after = [r for r in tables["measurements"].to_pylist() if r["phase"] == "post"]
+    made = {row["edit_id"] for row in after if row["value"] is not None}
+    assert made == {request.edit_id for request in group[2:]}
+    assert {r["status"] for r in after if r["edit_id"] not in made} == {"no_subject"}
 
 
 def test_nothing_contradicts_in_models_of_their_own(model):

@@ -177,3 +177,29 @@ def test_only_the_chosen_axes_are_asked():
     made = plan(["metrics.axes=[locality]"])
     (base, *_) = made.bases.values()
     assert {p.axis for r in base.requests for p in r.all_probes} == {"reliability", "locality"}
+
+
+def cases(path, names):
+    lines = [
+        json.dumps({"subject": f"s{i}", "prompt": "{} is", "target_new": "t", "case": name})
+        for i, name in enumerate(names)
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return f"datasets=['{path}']"
+
+
+def test_a_case_is_one_group_whoever_edits_it(tmp_path):
+    rome = "editors=[none, {name: rome, moment: identity}]"
+    made = plan([cases(tmp_path / "own.jsonl", "aabbbc"), rome])
+    for cell_id in made.cells:
+        units = [u for u in made.units if u.cell_id == cell_id]
+        assert [[len(g) for g in made.groups(u)] for u in units] == [[2], [3], [1]]
+
+
+def test_what_cannot_be_done_with_cases_is_refused(tmp_path):
+    ike = "editors=[none, {name: ike, corpus: 'world:train', demonstrations: 0}]"
+    with pytest.raises(ConfigError, match=r"editors\[1\]: ike makes one edit in a model, and case"):
+        plan([cases(tmp_path / "own.jsonl", "xaab"), ike])
+    plan([cases(tmp_path / "own.jsonl", "xab"), ike])
+    with pytest.raises(ConfigError, match="case 'a' of 'own' do not follow each other"):
+        plan([cases(tmp_path / "own.jsonl", "aba")])

@@ -59,6 +59,13 @@ def edit(place):
                 "answers": ["France"],
                 "unwanted": "Norway",
             },
+            {"axis": "condition", "prompt": f"{about} was", "answers": ["there", "here"]},
+            {
+                "axis": "portability",
+                "prompt": f"The king of {about} is",
+                "answers": ["Harald"],
+                "needs": [3],
+            },
         ],
     }
 
@@ -83,6 +90,7 @@ def test_the_same_suite_gives_the_same_numbers(run, tmp_path):
     for kind in ("edits", "answers"):
         old, new = (SweepStore(f).table(kind).drop_columns(["sweep_id"]) for f in (run, out))
         assert old.equals(new)
+    assert {r["status"] for r in numbers(out) if r["axis"] == "portability"} == {"condition unmet"}
     late = [r for r in numbers(run) if r["phase"] == "retained" or r["axis"] == "drift"]
     assert late
     assert done.carried == len(late)
@@ -123,7 +131,7 @@ def test_lost_and_spoilt_numbers_come_back(run, tmp_path):
 
 
 def test_a_metric_that_is_new_is_measured(run, tmp_path, monkeypatch):
-    new = suite.Metric("loud", "loud", lambda probe, before, answer: float(len(answer.said)), "")
+    new = suite.Metric("loud", "loud", lambda *said: float(len(said[-1].said)), "")
     board = {**suite.SUITE, "locality": (*suite.SUITE["locality"], new)}
     monkeypatch.setattr(suite, "SUITE", board)
     monkeypatch.setattr(suite, "VERSION", "next")

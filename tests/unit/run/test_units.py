@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from editsweep.core.types import EditRequest, Regime
@@ -51,3 +53,24 @@ def test_other_units_are_whole_groups(size, unit_size, stops):
     units = cut(regime, tiny_requests(10), unit_size)
     assert [unit.stop for unit in units] == stops
     assert {(unit.after, unit.again) for unit in units} == {("", ())}
+
+
+def test_units_are_whole_cases_and_know_their_first_group():
+    names = ["a", "a", "a", "b", "b", "", "", "c", "c", "c"]
+    requests = [replace(r, case=c) for r, c in zip(tiny_requests(10), names, strict=True)]
+    units = cut(Regime(), requests, unit_size=4)
+    assert [(u.start, u.stop, u.group) for u in units] == [(0, 3, 0), (3, 7, 1), (7, 10, 4)]
+    one_each = cut(Regime(), requests, unit_size=1)
+    assert [(u.start, u.stop, u.group) for u in one_each] == [
+        (0, 3, 0),
+        (3, 5, 1),
+        (5, 6, 2),
+        (6, 7, 3),
+        (7, 10, 4),
+    ]
+    for unit in units:
+        assert unit.needs[1:] == tuple(
+            dict.fromkeys(f"base{p // 3}" for p in range(unit.start, unit.stop))
+        )
+    batches = cut(Regime("batch", 4), requests, unit_size=8)
+    assert [(u.start, u.group) for u in batches] == [(0, 0), (8, 2)]
