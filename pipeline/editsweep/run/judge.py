@@ -107,6 +107,11 @@ class Judge:
         self._chat = Chat(spec.url, spec.model, spec.key)
         self._kept: dict[str, Reply] | None = None
 
+    def not_asked(self, slice_: Sequence[Asked], reason: str) -> Iterator[tuple[str, Measurement]]:
+        """The rows that `measure` would have, null with the reason."""
+        for edit_id, probe, phase, _ in _spoken(slice_):
+            yield edit_id, _number(probe, phase, None, reason)
+
     def left_open(self, measurements: pa.Table) -> bool:
         """Whether a question came to nothing, which may go better now."""
         own = measurements.filter(pc.equal(measurements["protocol"], self.protocol))

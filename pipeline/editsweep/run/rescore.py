@@ -38,6 +38,9 @@ class Judging(Protocol):
     def described(self) -> Mapping[str, Any]:
         """All that decides its verdicts, as plain JSON."""
 
+    def not_asked(self, slice_: Sequence[Asked], reason: str) -> Iterable[tuple[str, Measurement]]:
+        """The same of answers that do not count: null, with the reason."""
+
     def left_open(self, measurements: pa.Table) -> bool:
         """Whether asking again may give a number where there is none."""
 
@@ -158,7 +161,7 @@ def _unit(
     slices = [schema.MEASUREMENTS.empty_table()]
     probes, known = asked(_rows(old["answers"])), _known(old["answers"])
     while part := list(islice(probes, SLICE)):
-        numbers = [*_measured(part, edits, known), *(judge.measure(part) if judge else ())]
+        numbers = [*_measured(part, edits, known), *_judged(part, known, judge)]
         found = (
             {**keys, "cell_id": edits[edit_id]["cell_id"], "edit_id": edit_id, **asdict(number)}
             for edit_id, number in numbers
@@ -177,9 +180,21 @@ def _measured(
     for one in probes:
         edit = edits[one.edit_id]
         failure = (edit["error_kind"] or "failed") if edit["status"] == "failed" else None
-        met = all(known[one.edit_id, need] for need in one.probe.needs)
+        met = _is_met(one, known)
         for number in suite.both_phases(one.probe, one.before, one.after, met, failure):
             yield one.edit_id, number
+
+
+def _judged(
+    probes: Sequence[Asked], known: Mapping[tuple[str, str], bool], judge: Judging | None
+) -> Iterator[tuple[str, Measurement]]:
+    if judge:
+        yield from judge.measure([one for one in probes if _is_met(one, known)])
+        yield from judge.not_asked([one for one in probes if not _is_met(one, known)], suite.UNMET)
+
+
+def _is_met(one: Asked, known: Mapping[tuple[str, str], bool]) -> bool:
+    return all(known[one.edit_id, need] for need in one.probe.needs)
 
 
 def _known(answers: pa.Table) -> dict[tuple[str, str], bool]:

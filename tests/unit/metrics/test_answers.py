@@ -12,6 +12,7 @@ def row(probe, role, text, **changes):
         "probe_id": probe.probe_id,
         "axis": probe.axis,
         "facet": probe.facet,
+        "needs": list(probe.needs),
         "prompt": probe.prompt,
         "role": role,
         "text": text,

@@ -127,6 +127,15 @@ def test_a_failed_edit_is_a_row_with_a_reason(tmp_path):
     assert numbers == {("pre", 0.0, "ok"), ("post", None, "edit_failed")}
 
 
+def test_what_does_not_count_is_a_row_and_not_asked(tmp_path):
+    judge = Judge(JudgeSpec("http://127.0.0.1:9/v1", "m"), tmp_path)
+    found = list(judge.not_asked([asked("x"), asked("x", "locality")], "condition unmet"))
+    assert {(n.phase, n.value, n.status) for _, n in found} == {
+        ("pre", None, "condition unmet"),
+        ("post", None, "condition unmet"),
+    }
+
+
 def test_replies_are_kept_and_the_same_is_asked_once(tmp_path):
     cases = [asked(f"text {i % 3}") for i in range(12)]
     with serving(lambda text: says("yes")) as server:
