@@ -26,7 +26,7 @@ def edits(tmp_path_factory):
     requests = []
     for place, (request, case) in enumerate(zip(tiny_requests(8), NAMES, strict=True)):
         hops = [
-            Probe.of("portability", f"{start} {request.subject} is", ["Rome"], facet="multi-hop")
+            Probe.of("portability", f"{start} {request.subject} is", ["Rome"], facet="multi_hop")
             for start in ("The home of", "Where one finds")
             if case and NAMES[place + 1 : place + 2] != [case]
         ]

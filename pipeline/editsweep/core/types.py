@@ -29,7 +29,7 @@ AXES: tuple[Axis, ...] = tuple(
     axis for axis in get_args(Axis) if axis not in (*TEXT_AXES, CONDITION)
 )
 # Facet of a question that only all edits of a case together answer; its wordings are probes each.
-MULTI_HOP = "multi-hop"
+MULTI_HOP = "multi_hop"
 
 
 @dataclass(frozen=True, slots=True)

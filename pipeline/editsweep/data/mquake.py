@@ -86,7 +86,7 @@ def _kept(hops: Sequence[Record], rewrites: Sequence[Record], asked: Questions) 
         texts = [optional(hop, key, place) for key in ("cloze", "question")]
         if not edited & set(texts):
             prompt = next((text for text in texts if text), "")
-            asked.ask(place, "locality", prompt, _answers(hop, "answer", place), (), "single-hop")
+            asked.ask(place, "locality", prompt, _answers(hop, "answer", place), (), "single_hop")
 
 
 def _hops(record: Record) -> list[Mapping[str, Any]]:

@@ -67,9 +67,9 @@ def test_a_case(tmp_path):
     )
     probes = [
         Probe.of("paraphrase", "What is the money of Japan?", ["sol"], ["yen"]),
-        Probe.of("locality", "The sol is drawn by", ["Bea", "Beatrice"], facet="single-hop"),
-        Probe.of("portability", CASE["questions"][0], answers, before, "multi-hop"),
-        Probe.of("portability", CASE["questions"][1], answers, before, "multi-hop"),
+        Probe.of("locality", "The sol is drawn by", ["Bea", "Beatrice"], facet="single_hop"),
+        Probe.of("portability", CASE["questions"][0], answers, before, "multi_hop"),
+        Probe.of("portability", CASE["questions"][1], answers, before, "multi_hop"),
     ]
     assert last == EditRequest.of("Japan", "The money of {} is", "sol", "yen", probes, "P38", "7")
     assert faults == [("new_answer_alias", "short_alias")]
@@ -124,7 +124,7 @@ def test_the_published_file(real_data):
         assert [(r.subject, r.target_new) for r in case] == rewrites
         (*rest, last) = case
         assert all(p.axis == "paraphrase" for request in rest for p in request.probes)
-        asked = [p for p in last.probes if p.facet == "multi-hop"]
+        asked = [p for p in last.probes if p.facet == "multi_hop"]
         assert [p.prompt for p in asked] == [text.strip() for text in record["questions"]]
         for probe in asked:
             assert probe.answers == (record["new_answer"], *record["new_answer_alias"])

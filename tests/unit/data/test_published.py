@@ -33,7 +33,7 @@ FILES = [
         "mquake_hard.jsonl",
         1716,
         30,
-        {"paraphrase": {"": 1716}, "portability": {"multi-hop": 1287}},
+        {"paraphrase": {"": 1716}, "portability": {"multi_hop": 1287}},
         {"contradiction": 2, "repeated": 947, "short_alias": 59},
     ),
     Expected(

@@ -53,7 +53,7 @@ def tables(right=RIGHT, hops=HOPS, metric="exact_match", protocol="exact_match")
         row(i, "r", "reliability", "", "retained", 0.0)
     for i, values in hops.items():
         for k, value in enumerate(values):
-            row(i, f"h{k}", "portability", "multi-hop", "post", value)
+            row(i, f"h{k}", "portability", "multi_hop", "post", value)
     return pl.DataFrame(edits), pl.DataFrame(rows)
 
 
