@@ -39,9 +39,9 @@ demo: setup  ## Sweep three editors over a real model, with a report at the end
 	@echo; echo "Leaderboard  $(OUT)/demo/leaderboard.csv"; echo "Report       $(OUT)/demo/report.html"
 	@echo "MLflow       $(BIN)/editsweep ui --out $(OUT)"
 
-# One thread: the models of the tests are tiny, and threads that wait for a core are slow.
+# One thread each: the models of the tests are tiny, and threads that wait for a core are slow.
 test: setup  ## Run every test that needs no GPU
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" -n logical --maxprocesses 4 --dist loadgroup
 
 smoke: setup  ## Run a small sweep from end to end, under a minute
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && $(BIN)/editsweep run jobs/sweeps/smoke.yaml --out "$$out"
