@@ -33,10 +33,18 @@ def normalised(text: str) -> str:
 
 
 def says(said: str, answers: Iterable[str]) -> bool:
-    """Whether `said` contains one of `answers`, both normalised, as whole words."""
-    text = f" {normalised(said)} "
+    """Whether `said` contains one of `answers`, both normalised, as whole words.
+
+    One or two Latin letters (codes such as `IT`) are words of their own too often, so such an answer
+    has to be all that is said.
+    """
+    text = normalised(said)
     wanted = (normalised(answer) for answer in answers)
-    return any(f" {answer} " in text for answer in wanted if answer)
+    return any(text == one if _is_code(one) else f" {one} " in f" {text} " for one in wanted if one)
+
+
+def _is_code(answer: str) -> bool:
+    return len(answer) < 3 and answer.isascii() and answer.isalpha()
 
 
 def is_one(said: str, answers: Iterable[str]) -> bool:

@@ -30,6 +30,9 @@ def test_an_answer_is_contained_as_whole_words():
     assert not says("Parisian food", ["Paris"])
     assert not says("Paris", ["Paris, France"])
     assert says("那个人是李宏毅吧", ["李宏毅"])
+    assert says("It is 7 now", ["7"])
+    assert not says("Where is it?", ["IT"])  # the code of Italy
+    assert says(" IT.", ["IT"])
     assert not says("Paris", ["", "..."])  # an alias that is nothing when normalised says nothing
 
 
