@@ -8,7 +8,18 @@ import sys
 import typer
 
 from editsweep import __version__
-from editsweep.cli import doctor, edit, export, listing, rescore, results, sweeps, trace, train
+from editsweep.cli import (
+    doctor,
+    edit,
+    export,
+    listing,
+    rescore,
+    results,
+    submit,
+    sweeps,
+    trace,
+    train,
+)
 from editsweep.errors import ConfigError, DataError, EditSweepError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 75
@@ -23,6 +34,7 @@ app = typer.Typer(
 for command in (
     sweeps.plan,
     sweeps.run,
+    submit.submit,
     train.train,
     results.status,
     results.report,
@@ -39,6 +51,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(listing.datasets, name="datasets")
+app.add_typer(submit.job, name="job")
 
 
 @app.callback(invoke_without_command=True)
