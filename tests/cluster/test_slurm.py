@@ -2,9 +2,7 @@
 
 import json
 import os
-import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -102,7 +100,9 @@ class Slurm:
             (self.folder / name).mkdir()
         host = socket.gethostname().partition(".")[0]
         nodes = [
-            NODE.format(name=f"n{i}", host=host, address=f"127.0.0.{i + 2}", port=free_port("127.0.0.2"))
+            NODE.format(
+                name=f"n{i}", host=host, address=f"127.0.0.{i + 2}", port=free_port("127.0.0.2")
+            )
             for i in range(2)
         ]
         text = CONF.format(
@@ -119,7 +119,9 @@ class Slurm:
         self._daemon(tool("slurmctld"), "-D", "-c")
         for i in range(2):
             self._daemon(tool("slurmd"), "-D", "-N", f"n{i}")
-        if not self._until(lambda: self.run("sinfo", "-h", "-o", "%T").stdout.split() == ["idle"], 30):
+        if not self._until(
+            lambda: self.run("sinfo", "-h", "-o", "%T").stdout.split() == ["idle"], 30
+        ):
             return "Slurm's nodes did not become idle"
         return ""
 
@@ -207,3 +209,45 @@ def test_a_sweep_on_one_node(slurm):
     assert slurm.wait(number, ENDED) == ("COMPLETED", "0:0", 0), slurm.log()
     assert read_status(slurm.folder / "runs" / "t")["state"] == "complete"
     assert not list(SHORT_TEMP.glob(f"es-{number}-*"))
+
+
+def test_an_array_of_seeds_over_two_nodes(slurm):
+    path = slurm.folder / "seeded.yaml"
+    path.write_text(SWEEP.replace("name: t", "name: seeded"))
+    number = slurm.submit(path, "cpus=1", "nodes=2", "seeds=[5]", "workers=2")
+    assert slurm.wait(number, ENDED) == ("COMPLETED", "0:0", 0), slurm.log()
+    found = read_status(slurm.folder / "runs" / "seeded-seed-5")
+    assert found["state"] == "complete"
+    assert not list(SHORT_TEMP.glob(f"es-{number}-*"))
+
+
+def test_a_warning_keeps_what_is_done_and_queues_the_job_again(slurm):
+    path = slurm.folder / "long.yaml"
+    path.write_text(LONG)
+    number = slurm.submit(path, "cpus=1")
+    manifest = slurm.folder / "runs" / "long" / "manifest.jsonl"
+    deadline = time.monotonic() + SECONDS
+    while not (manifest.exists() and manifest.stat().st_size):
+        assert time.monotonic() < deadline, slurm.log()
+        time.sleep(0.3)
+    # Slurm's own warning (--signal=B:TERM@...) comes to the batch shell like this.
+    assert slurm.run("scancel", "--batch", "--signal=TERM", number).returncode == 0
+    assert slurm.wait(number, ("PENDING", *ENDED))[0] == "PENDING", slurm.log()
+    assert slurm.job(number)[2] == 1
+    found = read_status(slurm.folder / "runs" / "long")
+    assert 0 < found["units_done"] < found["units"]
+    assert found["last_event"]["event"] == "interrupted"
+    slurm.run("scancel", number)
+
+
+def test_a_head_that_does_not_start_is_a_failed_job(slurm):
+    programs = slurm.folder / "broken"
+    programs.mkdir()
+    fake = programs / "ray"
+    fake.write_text("#!/bin/sh\necho this ray is broken >&2\nexit 1\n")
+    fake.chmod(0o755)
+    number = slurm.submit(slurm.folder / "t.yaml", "cpus=1", "nodes=2", f"bin={programs}")
+    assert slurm.wait(number, ENDED)[:2] == ("FAILED", "1:0")
+    said = slurm.log()
+    assert "this ray is broken" in said
+    assert "Ray's head did not start" in said

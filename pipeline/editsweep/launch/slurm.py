@@ -56,8 +56,9 @@ class Slurm:
 
     def __post_init__(self) -> None:
         """Refuse what Slurm would misread."""
-        for name, least in (("nodes", 1), ("cpus", 1), ("gpus", 0), ("warn", 1), ("patience", 1)):
-            at_least(name, getattr(self, name), least)
+        for name in ("nodes", "cpus", "workers", "threads", "warn", "patience"):
+            at_least(name, getattr(self, name), 1)
+        at_least("gpus", self.gpus, 0)
         for name in ("partition", "account", "qos", "constraint"):
             if not _WORD.fullmatch(getattr(self, name)):
                 raise ConfigError(f"{name} {getattr(self, name)!r}: no spaces, quotes or controls")
