@@ -114,7 +114,7 @@ class Slurm:
             f"--socket={self.folder}/munge.socket", f"--pid-file={self.folder}/munge.pid",
             f"--log-file={self.folder}/munge.log", f"--seed-file={self.folder}/munge.seed",
         )  # fmt: skip
-        if not self._until(lambda: (self.folder / "munge.socket").exists(), 10):
+        if not self._until((self.folder / "munge.socket").exists, 10):
             return "munged did not start"
         self._daemon(tool("slurmctld"), "-D", "-c")
         for i in range(2):

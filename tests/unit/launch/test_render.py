@@ -1,10 +1,12 @@
 """What is submitted, as text: it is whole, it is quoted, and no secret is in it."""
 
+import json
 import os
 import shlex
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
@@ -76,8 +78,10 @@ def test_a_needed_setting_is_asked_for():
 
 @pytest.mark.parametrize(
     "setting",
-    ["partition=a b", "account=x\n#SBATCH --uid=0", "memory=much", "time=soon", "seeds=[1,1]"]
-    + ["nodes=2", "nodes=0", "warn=0", 'qos="q"'],
+    [
+        *("partition=a b", "account=x\n#SBATCH --uid=0", "memory=much", "time=soon", 'qos="q"'),
+        *("nodes=2", "nodes=0", "warn=0", "seeds=[1,1]"),
+    ],
 )
 def test_slurm_is_told_nothing_that_it_would_misread(setting):
     with pytest.raises(ConfigError):
@@ -239,3 +243,47 @@ def test_the_examples_are_what_dry_run_gives(name):
     said = path.with_name("README.md").read_text()
     assert f"--to {to}" in said
     assert " ".join(f"--with {shlex.quote(setting)}" for setting in settings) in said
+
+
+@pytest.mark.parametrize(
+    "settings", [[], ["gpus=2", "workers=3", "secret=token", "deadline=3600", "keep=0"]]
+)
+def test_the_ray_job_fits_what_is_published_of_its_schema(settings):
+    schema = json.loads((ROOT / "tests" / "data" / "rayjob.schema.json").read_text())
+    _, made = yaml.safe_load_all(target("kuberay", *settings).render(job()))
+    jsonschema.validate(made, schema)
+    auth = made["spec"]["rayClusterSpec"]["authOptions"]
+    assert auth == {"mode": "token"} | ({"secretName": "token"} if settings else {})
+    made["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["container"] = []
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(made, schema)
+
+
+def test_kubectl_gets_what_dry_run_shows(tmp_path, monkeypatch):
+    fake = tmp_path / "kubectl"
+    fake.write_text('#!/bin/sh\ncat >"$RECORD"\necho "$@" >"$RECORD.args"\necho "x created"\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("RECORD", str(tmp_path / "record"))
+    done = target("kuberay", "namespace=lab").submit(job())
+    assert (tmp_path / "record").read_text() == target("kuberay", "namespace=lab").render(job())
+    assert (tmp_path / "record.args").read_text() == "apply --namespace lab --filename -\n"
+    assert not done.already
+
+
+@pytest.mark.parametrize(("name", "tool"), [("kuberay", "kubectl"), ("slurm", "sbatch")])
+def test_a_tool_that_is_not_here_is_said(name, tool, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=f"no {tool} here.*--dry-run"):
+        target(name).submit(job(folder=str(tmp_path)))
+
+
+def test_sbatch_gets_what_dry_run_shows(tmp_path, monkeypatch):
+    fake = tmp_path / "sbatch"
+    fake.write_text('#!/bin/sh\ncat >"$RECORD"\n[ "$1" = --parsable ] && echo "17;here"\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("RECORD", str(tmp_path / "record"))
+    made = job(folder=str(tmp_path))
+    assert target("slurm").submit(made).job_id == "17"
+    assert (tmp_path / "record").read_text() == target("slurm").render(made)
