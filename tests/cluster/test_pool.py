@@ -161,10 +161,13 @@ def test_a_killed_driver_leaves_no_worker_and_goes_on(tmp_path, board):
     assert (folder / "leaderboard.csv").read_bytes() == board
 
 
-def test_ctrl_c_drains(tmp_path):
+@pytest.mark.parametrize(
+    ("send", "number"), [(os.killpg, signal.SIGINT), (os.kill, signal.SIGTERM)]
+)
+def test_ctrl_c_and_a_schedulers_sigterm_drain(tmp_path, send, number):
     folder = tmp_path / "t"
     driver = start(folder)
-    os.killpg(driver.pid, signal.SIGINT)
+    send(driver.pid, number)
     assert driver.wait(60) == 75
     log = (folder / "progress.jsonl").read_text().splitlines()
     assert '"interrupted"' in log[-1]

@@ -16,6 +16,7 @@ from editsweep.cli import (
     listing,
     rescore,
     results,
+    submit,
     sweeps,
     trace,
     train,
@@ -35,6 +36,7 @@ for command in (
     sweeps.plan,
     sweeps.run,
     sweeps.retry,
+    submit.submit,
     train.train,
     results.status,
     results.report,
@@ -52,6 +54,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(listing.datasets, name="datasets")
+app.add_typer(submit.job, name="job")
 
 
 @app.callback(invoke_without_command=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from editsweep.errors import ConfigError, WorkerError
 from editsweep.run.layout import Layout, Machine
+from editsweep.run.stop import own_handler
 
 OBJECT_STORE_BYTES = 256 * 2**20
 # Ray swaps 127.0.0.1 for an address that the network can reach; this one it leaves alone.
@@ -59,7 +60,8 @@ def joined(ray: Any, address: str) -> Iterator[None]:
     """
     _check_reachable(address)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        with own_handler():
+            ray.init(address=address, log_to_driver=False, logging_level="error")
     except Exception as error:  # ray raises ConnectionError, RuntimeError, ValueError, RpcError
         raise WorkerError(f"no Ray cluster at {address!r}: {error}") from error
     try:
@@ -105,17 +107,18 @@ def private_cluster(ray: Any, layout: Layout) -> Iterator[Path]:
     try:
         with environment(settings), _fresh_settings(ray):
             try:
-                ray.init(
-                    address="local",
-                    num_cpus=layout.workers * layout.threads,
-                    num_gpus=layout.workers * layout.gpus,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level="error",
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    _temp_dir=str(folder),
-                    _node_ip_address=LOOPBACK,
-                )
+                with own_handler():
+                    ray.init(
+                        address="local",
+                        num_cpus=layout.workers * layout.threads,
+                        num_gpus=layout.workers * layout.gpus,
+                        include_dashboard=False,
+                        log_to_driver=False,
+                        logging_level="error",
+                        object_store_memory=OBJECT_STORE_BYTES,
+                        _temp_dir=str(folder),
+                        _node_ip_address=LOOPBACK,
+                    )
             except Exception as error:
                 raise WorkerError(f"Ray does not start on this machine: {error}") from error
             try:

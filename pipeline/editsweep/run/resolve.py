@@ -165,11 +165,20 @@ def make_spec(name: str, params: Mapping[str, Any], where: str) -> EditorSpec:
         chosen = nested(params)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-    spec: EditorSpec = _filled(EDITORS.load(name), None, chosen, where, name)
+    spec: EditorSpec = filled(EDITORS.load(name), chosen, where, f"hyperparameter of {name}")
     return spec
 
 
-def _filled(made: Any, start: Any, params: Mapping[str, Any], where: str, owner: str) -> Any:
+def filled(made: Any, values: Mapping[str, Any], where: str, kind: str) -> Any:
+    """A new `made`, a dataclass, with these values; `kind` says what they are, for messages.
+
+    Raises:
+        ConfigError: one is unknown, of the wrong type, missing or out of range.
+    """
+    return _filled(made, None, values, where, kind)
+
+
+def _filled(made: Any, start: Any, params: Mapping[str, Any], where: str, kind: str) -> Any:
     """`start` with these fields replaced, or a new `made` if there is none."""
     hints = get_type_hints(made)
     known = {field.name: field for field in fields(made) if field.init}
@@ -177,19 +186,19 @@ def _filled(made: Any, start: Any, params: Mapping[str, Any], where: str, owner:
     for key, value in params.items():
         place = f"{where}.{key}"
         if key not in known:
-            raise ConfigError(f"{place}: {unknown(f'hyperparameter of {owner}', key, known)}")
+            raise ConfigError(f"{place}: {unknown(kind, key, known)}")
         if not is_dataclass(hints[key]):
             values[key] = _typed(hints[key], value, place)
         elif isinstance(value, Mapping):
             begin = _default(known[key]) if start is None else getattr(start, key)
             begin = None if begin is MISSING else begin
-            values[key] = _filled(hints[key], begin, value, place, f"{owner}.{key}")
+            values[key] = _filled(hints[key], begin, value, place, f"{kind}.{key}")
         else:
             parts = ", ".join(field.name for field in fields(hints[key]))
             raise ConfigError(f"{place}: write a mapping of {parts} (here: {value!r})")
     for key, field in known.items():
         if start is None and key not in values and _default(field) is MISSING:
-            raise ConfigError(f"{where}.{key}: {owner} needs a value for it")
+            raise ConfigError(f"{where}.{key}: a {kind} that needs a value")
     try:
         return made(**values) if start is None else replace(start, **values)
     except ConfigError as error:

@@ -51,3 +51,20 @@ def stoppable(say: Callable[[str], None]) -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def own_handler() -> Iterator[None]:
+    """Within the block others may handle SIGTERM; a handler of ours is back after it.
+
+    Ray sets one when it starts or joins a cluster, and would end a run that should drain.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before):
+            signal.signal(signal.SIGTERM, before)

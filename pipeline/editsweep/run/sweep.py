@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
+import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -158,12 +159,30 @@ def parse_sweep(
     Raises:
         ConfigError: the text does not fit the schema; all faults at once.
     """
+    return fitted(Sweep, _laid_over(text, settings, limit, skip_bad, where), where, "a sweep")
+
+
+def sweep_text(
+    path: Path, settings: Iterable[str] = (), limit: int | None = None, skip_bad: bool = False
+) -> str:
+    """The file at `path` with all that is laid over it, as one YAML text, to be sent elsewhere.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting leads nowhere.
+    """
+    raw = _laid_over(read_file(path, "sweep"), settings, limit, skip_bad, str(path))
+    return str(yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=100))
+
+
+def _laid_over(
+    text: str, settings: Iterable[str], limit: int | None, skip_bad: bool, where: str
+) -> dict[str, Any]:
     raw = raw_values(text, settings, where, "a sweep", Sweep)
     for_all = [] if limit is None else [f"limit={limit}"]
     for_all += ["skip_bad=true"] if skip_bad else []
     for index, value in itertools.product(range(len(raw.get("datasets") or ())), for_all):
         raw = override(raw, f"datasets[{index}].{value}")
-    return fitted(Sweep, raw, where, "a sweep")
+    return raw
 
 
 def read_file(path: Path, what: str) -> str:

@@ -68,6 +68,8 @@ def test_version_and_help(editsweep):
     commands = [
         "plan",
         "run",
+        "submit",
+        "job",
         "status",
         "report",
         "compare",
@@ -84,6 +86,17 @@ def test_version_and_help(editsweep):
         "ui",
     ]
     assert [c for c in commands if c not in shown] == []
+
+
+def test_submit_checks_first_and_a_dry_run_submits_nothing(editsweep, sweep, tmp_path):
+    shown = editsweep("submit", sweep, "--to", "slurm", "--dry-run", "--with", "cpus=2")
+    assert shown.startswith("#!/bin/bash\n#SBATCH --job-name=s-")
+    assert "options=(--workers 2 --threads 1)" in shown
+    wrong = editsweep("submit", sweep, "--to", "slurm", "--set", "models=[nobody]", code=2)
+    assert "nobody" in wrong
+    assert "did you mean 'cpus'" in editsweep(
+        *("submit", sweep, "--to", "slurm", "--with", "cpu=2"), code=2
+    )
 
 
 def test_plan(editsweep, sweep):
