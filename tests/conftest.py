@@ -12,14 +12,6 @@ from editsweep.core.ids import content_id
 from editsweep.core.types import EditRequest, Probe
 from editsweep.store.store import SweepStore
 
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests share a process; so do all that start Ray, which side by side would starve."""
-    for item in items:
-        group = "cluster" if item.get_closest_marker("cluster") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 CITIES = {
     "Lyon": ("France", "euro"),
     "Kyoto": ("Japan", "yen"),

@@ -156,12 +156,18 @@ def _made(groups: Groups, outcomes: Sequence[Edited], ids: UnitIds) -> list[Made
 def _asked(
     model: LanguageModel, edits: Sequence[Made], before: Answers, settings: AskSettings
 ) -> dict[tuple[str, str], Answer]:
-    """The edited models' answers by edit and probe; none for a failed edit."""
-    done = [edit for edit in edits if edit.outcome.error is None]
+    """The edited models' answers by edit and probe; none for a failed edit.
+
+    A model that an edit has left as it was says what it said.
+    """
+    made = [edit for edit in edits if edit.outcome.error is None]
+    same = {edit.request.edit_id for edit in made if edit.outcome.patch is None}
+    done = [edit for edit in made if edit.outcome.patch is not None]
     patch_of = {group: i for i, group in enumerate(dict.fromkeys(edit.group for edit in done))}
     patches = list({edit.group: edit.outcome.patch for edit in done}.values())
     places = {edit.request.edit_id: patch_of[edit.group] for edit in done}
-    return answers_of(model, places, [e.request for e in done], patches, before, settings)
+    found = answers_of(model, places, [e.request for e in done], patches, before, settings)
+    return found | {key: answer for key, answer in before.items() if key[0] in same}
 
 
 def answers_of(
