@@ -53,7 +53,7 @@ def edit(
         return
     _print(result)
     if kept:
-        console.print(f"\nThe patch is in {save}", markup=False)
+        console.print(f"\nThe patch is in {save}", markup=False, soft_wrap=True)
     raise typer.Exit(1 if result.error else 0)
 
 

@@ -26,7 +26,7 @@ def by_hand(model, prompt, edited, prefix=""):
     kept = weight.detach().clone()
     if edited is not None:
         change = edited.adds[model.mlp_out(1)]
-        weight.data += change.B.T @ change.A
+        weight.data += change.delta()
     after = logp(prefix + prompt)
     weight.data.copy_(kept)
     return float((before.exp() * (before - after)).sum())

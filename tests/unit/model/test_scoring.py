@@ -75,7 +75,7 @@ def test_the_budget_changes_nothing(monkeypatch):
 
 
 def test_out_of_memory_halves_the_batch(monkeypatch):
-    model, asked, whole = tiny_model(), queries(tiny_model(), 4), scoring._score_batch
+    model, asked, whole = tiny_model(), queries(tiny_model(), 4), scoring._pass
     sizes = []
 
     def tight(model, batch, *rest):
@@ -85,7 +85,7 @@ def test_out_of_memory_halves_the_batch(monkeypatch):
         return whole(model, batch, *rest)
 
     calm = score(model, asked, [None] * 4)
-    monkeypatch.setattr(scoring, "_score_batch", tight)
+    monkeypatch.setattr(scoring, "_pass", tight)
     assert [s.argmax for s in score(model, asked, [None] * 4)] == [s.argmax for s in calm]
     assert sizes[0] == 4
     assert sizes.count(1) == 4
@@ -95,7 +95,7 @@ def test_a_row_that_never_fits_says_so(monkeypatch):
     def never(*_):
         raise torch.OutOfMemoryError("too much")
 
-    monkeypatch.setattr(scoring, "_score_batch", never)
+    monkeypatch.setattr(scoring, "_pass", never)
     with pytest.raises(ModelError, match="does not fit"):
         score(tiny_model(), queries(tiny_model()), [None])
 
@@ -104,6 +104,6 @@ def test_other_errors_are_not_taken_for_memory(monkeypatch):
     def broken(*_):
         raise RuntimeError("a shape is wrong")
 
-    monkeypatch.setattr(scoring, "_score_batch", broken)
+    monkeypatch.setattr(scoring, "_pass", broken)
     with pytest.raises(RuntimeError, match="shape"):
         score(tiny_model(), queries(tiny_model()), [None])
