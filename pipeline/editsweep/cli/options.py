@@ -42,8 +42,21 @@ Limit = Annotated[
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Leave bad records out, and say how many there are.")
 ]
-Workers = Annotated[int | None, typer.Option(help="Worker processes; chosen if not given.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Worker processes; chosen if not given. In a running cluster: at most."),
+]
 Threads = Annotated[int | None, typer.Option(help="Threads of each worker.")]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PART", help="Part of a GPU that each worker gets: 1 if not given, or e.g. 0.5."
+    ),
+]
+UnitTimeout = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="End a worker that has a unit for longer than this."),
+]
 Address = Annotated[
     str | None, typer.Option(help="A running Ray cluster; one of our own if not given.")
 ]

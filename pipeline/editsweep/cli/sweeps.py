@@ -10,6 +10,7 @@ from editsweep.cli.options import (
     Address,
     Executor,
     Folder,
+    GpusPerWorker,
     Json,
     Limit,
     Settings,
@@ -17,6 +18,7 @@ from editsweep.cli.options import (
     SweepFile,
     Threads,
     TrackingUri,
+    UnitTimeout,
     Workers,
 )
 from editsweep.cli.show import as_json, as_table, console
@@ -73,6 +75,7 @@ def run(
     ] = Executor.ray,
     workers: Workers = None,
     threads: Threads = None,
+    gpus_per_worker: GpusPerWorker = None,
     address: Address = None,
     settings: Settings = None,
     limit: Limit = None,
@@ -85,6 +88,7 @@ def run(
             metavar="N|N%", help="Give up when more edits than this have failed, e.g. 20 or 5%."
         ),
     ] = None,
+    unit_timeout: UnitTimeout = None,
 ) -> None:
     """Run a sweep, or go on with it: the same command continues where it stopped.
 
@@ -106,6 +110,8 @@ def run(
         record=record,
         tracking_uri=tracking_uri,
         max_failures=None if max_failures is None else Budget.parse(max_failures),
+        gpus_per_worker=gpus_per_worker,
+        unit_timeout=unit_timeout,
     )
     with shown(console) as progress:
         result = run_sweep(checked, out / checked.name, options, progress)

@@ -37,8 +37,8 @@ def ray_library() -> Any:
     return ray
 
 
-def cluster_machine(address: str) -> Machine:
-    """What a running cluster has, which is then joined.
+def cluster_nodes(address: str) -> tuple[Machine, ...]:
+    """What each node of a running cluster has, which is then joined.
 
     Raises:
         ConfigError: ray is not installed, or `address` is not `host:port` or `auto`.
@@ -46,8 +46,34 @@ def cluster_machine(address: str) -> Machine:
     """
     ray = ray_library()
     with joined(ray, address):
-        has = ray.cluster_resources()
-    return Machine(int(has.get("CPU", 0)), int(has.get("GPU", 0)))
+        return tuple(living_nodes(ray).values())
+
+
+def cluster_machine(address: str) -> Machine:
+    """The same of all nodes together.
+
+    Raises:
+        ConfigError: as `cluster_nodes`.
+        WorkerError: as `cluster_nodes`.
+    """
+    nodes = cluster_nodes(address)
+    return Machine(sum(node.cores for node in nodes), sum(node.gpus for node in nodes))
+
+
+def living_nodes(ray: Any) -> dict[str, Machine]:
+    """What each node has, by its id, in the cluster that we are part of."""
+    return {
+        node["NodeID"]: Machine(
+            int(node["Resources"].get("CPU", 0)), int(node["Resources"].get("GPU", 0))
+        )
+        for node in ray.nodes()
+        if node["Alive"]
+    }
+
+
+def node_of(_worker: object) -> str:
+    """The id of the node on which this runs; to be called in an actor."""
+    return str(ray_library().get_runtime_context().get_node_id())
 
 
 @contextmanager
@@ -111,7 +137,7 @@ def private_cluster(ray: Any, layout: Layout) -> Iterator[Path]:
                     ray.init(
                         address="local",
                         num_cpus=layout.workers * layout.threads,
-                        num_gpus=layout.workers * layout.gpus,
+                        num_gpus=layout.whole_gpus,
                         include_dashboard=False,
                         log_to_driver=False,
                         logging_level="error",

@@ -4,7 +4,9 @@ The driver is the only writer, on a thread of its own. What the unedited model s
 that goes on has it.
 """
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -18,6 +20,7 @@ from editsweep.run.budget import Budget
 from editsweep.run.evaluate import UnitIds, failed_unit
 from editsweep.run.executor import Executor
 from editsweep.run.failures import unasked_unit
+from editsweep.run.pace import Pace
 from editsweep.run.plan import Plan
 from editsweep.run.policy import NOT_MADE, Item, Queue
 from editsweep.run.progress import Progress, Snapshot
@@ -30,8 +33,28 @@ from editsweep.store.store import SweepStore
 
 WAIT_S = 1.0
 DEATHS_AT_START = 4
+# Without any worker: the seconds after which that is said, and after which the run ends.
+SAID_S, PATIENCE_S = 30.0, 600.0
 _SETUP_ERRORS: Mapping[str, type[EditSweepError]] = {
     error.__name__: error for error in (ConfigError, DataError, ModelError)
+}
+# What is said of a worker that is gone, why its task failed if that goes on, and what may help.
+_GONE: Mapping[str, tuple[str, str, str]] = {
+    "worker_died": (
+        "A worker died and was replaced",
+        "its worker died each time, also when it ran alone",
+        "Is there memory for the model in each worker? Try fewer --workers",
+    ),
+    "node_lost": (
+        "A node was lost with its worker, what that did is done again",
+        "the node that it ran on was lost each time, also when it ran alone",
+        "",
+    ),
+    "timeout": (
+        "A worker was ended and replaced",
+        "it ran longer than --unit-timeout each time, also when it ran alone",
+        "Is --unit-timeout too short? It also holds for the loading of the model",
+    ),
 }
 
 
@@ -56,7 +79,10 @@ class Dispatch:
         self._queue = _queue(plan, self._sequences, self._bases)
         self._kinds: dict[str, Failure] = {}
         self._writer = Writer()
-        self._lanes: dict[int, str] = {}
+        self._holds: dict[int, tuple[str, str]] = {}  # each worker's lane and last task
+        self._pace = Pace()
+        self._without_since: float | None = None
+        self._said_waiting = False
         self._deaths = 0
         self._finished = bool(self._committed)
         self._started = monotonic()
@@ -83,7 +109,7 @@ class Dispatch:
 
         Raises:
             ConfigError, DataError, ModelError: a worker met an error that all tasks would meet.
-            WorkerError: workers die and nothing gets done.
+            WorkerError: workers die and nothing gets done, or there is none for a long time.
         """
         self._show()
         with self._writer:
@@ -93,10 +119,11 @@ class Dispatch:
                 self._check_budget()
                 if not self._stop.asked:
                     self._give_out(executor)
-                if not self._queue.running:
+                if self._stop.asked and not self._queue.running:
                     return
+                self._await_workers()
                 for event in executor.wait(WAIT_S):
-                    self._take_in(event)
+                    self._take_in(event, executor)
                 self._bury()
                 self._show()
 
@@ -114,22 +141,77 @@ class Dispatch:
         self._stop.asked = True
 
     def _give_out(self, executor: Executor) -> None:
-        for worker in executor.idle():
-            item = self._queue.take(self._lanes.get(worker))
+        idle = executor.idle()
+        if not self._holds.keys() >= set(idle):
+            self._forget_gone(idle)
+        holders = Counter(lane for lane, _ in self._holds.values())
+        for worker in idle:
+            before, _ = self._holds.get(worker, (None, ""))
+            item = self._queue.take(before, holders) or self._second()
             if item is None:
                 return
-            self._lanes[worker] = item.lane
+            holders.update({item.lane: 1} if before is None else {before: -1, item.lane: 1})
+            self._holds[worker] = (item.lane, item.task_id)
+            if item.task_id in self._units:
+                self._pace.start(item.task_id, self._units[item.task_id].cell_id, monotonic())
             executor.submit(worker, self._task(item.task_id))
 
-    def _take_in(self, event: Event) -> None:
+    def _second(self) -> Item | None:
+        """A straggler once more; whichever copy is done first counts."""
+        item = self._queue.second(self._pace.late(monotonic()))
+        if item is not None:
+            self._note(event="second_copy", task=item.task_id)
+        return item
+
+    def _forget_gone(self, idle: list[int]) -> None:
+        """Workers that came are a sign that others went; those have neither leisure nor a task."""
+        self._holds = {
+            worker: (lane, task_id)
+            for worker, (lane, task_id) in self._holds.items()
+            if worker in idle or self._queue.is_running(task_id)
+        }
+
+    def _await_workers(self) -> None:
+        """Say once that there is no worker, and do not wait for one for ever."""
+        if self._queue.running:
+            self._without_since = None
+            return
+        now, before = monotonic(), self._without_since
+        if before is None:
+            self._without_since = now
+        elif now - before > PATIENCE_S:
+            raise WorkerError(
+                f"no worker could be started for {PATIENCE_S / 60:.0f} minutes: the cluster has no "
+                "room for one. When it has, the same command goes on"
+            )
+        elif now - before > SAID_S and not self._said_waiting:
+            self._said_waiting = True
+            self._progress.say("No worker runs: waiting until the cluster has room for one ...")
+
+    def _take_in(self, event: Event, executor: Executor) -> None:
+        task_id = event.task_id
+        if not self._queue.is_running(task_id):  # the copy that came second
+            return
         if isinstance(event, Died):
             self._died(event)
-        elif event.failure is not None:
-            self._raised(event.task_id, event.failure)
         else:
-            self._keep(event)
-            self._queue.finished(event.task_id)
-            self._finished = True
+            if event.loaded is not None:
+                self._note(event="loaded", **asdict(event.loaded))
+            if event.failure is not None:
+                self._raised(task_id, event.failure)
+            else:
+                self._succeeded(event, executor)
+        if not self._queue.is_running(task_id):
+            self._pace.stop(task_id)
+
+    def _succeeded(self, outcome: Outcome, executor: Executor) -> None:
+        task_id = outcome.task_id
+        self._keep(outcome)
+        if task_id in self._units:
+            self._pace.done(task_id, monotonic())
+        if self._queue.finished(task_id):
+            executor.drop(task_id)
+        self._finished = True
 
     def _keep(self, outcome: Outcome) -> None:
         task_id = outcome.task_id
@@ -175,15 +257,18 @@ class Dispatch:
         self._queue.raised(task_id, f"{failure.kind}: {failure.text}")
 
     def _died(self, event: Died) -> None:
-        self._note(event="worker_died", task=event.task_id, text=event.reason)
-        self._progress.say(f"A worker died and was replaced ({event.reason})")
-        self._deaths += 1
+        said, why, hint = _GONE[event.kind]
+        self._note(event="worker_died", task=event.task_id, kind=event.kind, text=event.reason)
+        self._progress.say(f"{said} ({event.reason})")
+        node_lost = event.kind == "node_lost"
+        self._deaths += not node_lost
         if self._deaths >= DEATHS_AT_START and not self._finished:
             raise WorkerError(
                 f"{self._deaths} workers died and no task was finished, the last: {event.reason}. "
-                "Is there memory for the model in each worker? Try fewer --workers"
+                f"{hint}"
             )
-        self._queue.died(event.task_id, "its worker died each time, also when it ran alone")
+        self._kinds[event.task_id] = Failure(event.kind, why, "", False)
+        self._queue.died(event.task_id, why, node_lost)
 
     def _bury(self) -> None:
         """Units that came to nothing become rows with the reason."""
@@ -191,10 +276,9 @@ class Dispatch:
             if task_id not in self._units:
                 self._progress.say(f"Could not prepare what some edits need ({reason})")
                 continue
-            failure = self._kinds.get(task_id)
-            kind, text = (failure.kind, failure.text) if failure else ("worker_died", reason)
-            if reason.startswith(NOT_MADE):
-                kind, text = "not_prepared", reason
+            kind, text = "not_prepared", reason
+            if not reason.startswith(NOT_MADE):
+                kind, text = self._kinds[task_id].kind, self._kinds[task_id].text
             self._lose(self._units[task_id], kind, text, reason)
 
     def _lose(self, unit: Unit, kind: str, text: str, reason: str) -> None:

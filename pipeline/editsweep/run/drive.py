@@ -12,7 +12,7 @@ from editsweep.run.budget import Budget
 from editsweep.run.dispatch import Dispatch
 from editsweep.run.executor import Executor
 from editsweep.run.inline import InlineExecutor
-from editsweep.run.layout import Machine, cores, lay_out
+from editsweep.run.layout import Machine, cores, lay_out, lay_out_nodes
 from editsweep.run.plan import Plan, make_plan
 from editsweep.run.progress import Progress, Silent
 from editsweep.run.resolve import resolve
@@ -38,6 +38,8 @@ class RunOptions:
     tracking_uri: str | None = None
     experiment: str = EXPERIMENT
     max_failures: Budget | None = None
+    gpus_per_worker: float | None = None
+    unit_timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -154,19 +156,34 @@ def _bind(store: SweepStore, plan: Plan) -> None:
 
 
 def _executor(options: RunOptions, units: int) -> AbstractContextManager[Executor]:
+    if options.unit_timeout is not None and options.unit_timeout <= 0:
+        raise ConfigError(f"--unit-timeout {options.unit_timeout:g}: write seconds, more than 0")
     if options.executor == "inline":
-        if (options.workers or 1) != 1:
-            raise ConfigError(
-                f"--executor inline is one worker, not {options.workers}: use --executor ray"
-            )
-        threads = lay_out(Machine(cores()), units, 1, options.threads).threads
-        return InlineExecutor(threads, options.cache)
-    from editsweep.run.cluster import cluster_machine
+        return _inline(options, units)
+    from editsweep.run.cluster import cluster_nodes
     from editsweep.run.pool import RayPool
 
-    machine = cluster_machine(options.address) if options.address else this_machine()
-    layout = lay_out(machine, units, options.workers, options.threads)
-    return RayPool(layout, options.cache, options.address)
+    share = (units, options.workers, options.threads, options.gpus_per_worker)
+    if options.address is None:
+        layout = lay_out(this_machine(), *share)
+        return RayPool(layout, options.cache, unit_timeout=options.unit_timeout)
+    layout = lay_out_nodes(cluster_nodes(options.address), *share)
+    # Workers that were asked for wait for nodes that are not there yet; others come with them.
+    most = units if options.workers is None else None
+    return RayPool(layout, options.cache, options.address, most, options.unit_timeout)
+
+
+def _inline(options: RunOptions, units: int) -> InlineExecutor:
+    if (options.workers or 1) != 1:
+        raise ConfigError(
+            f"--executor inline is one worker, not {options.workers}: use --executor ray"
+        )
+    if options.unit_timeout is not None:
+        raise ConfigError("--unit-timeout ends a worker process: use --executor ray")
+    gpus = options.gpus_per_worker
+    machine = Machine(cores()) if gpus is None else this_machine()
+    layout = lay_out(machine, units, 1, options.threads, gpus)
+    return InlineExecutor(layout.threads, options.cache, layout.gpus or 1)
 
 
 def this_machine() -> Machine:

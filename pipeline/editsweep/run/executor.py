@@ -6,7 +6,10 @@ from editsweep.run.tasks import Event, Task
 
 
 class Executor(Protocol):
-    """Workers numbered from 0, each with at most one task. Use it as a context manager."""
+    """Workers known by a number, each with at most one task. Use it as a context manager.
+
+    A worker keeps its number, and one that comes later, also in place of another, has a new one.
+    """
 
     def __enter__(self) -> Self:
         """Start the workers.
@@ -19,7 +22,7 @@ class Executor(Protocol):
         """End them; what they still do is lost."""
 
     def idle(self) -> list[int]:
-        """The workers without a task."""
+        """The workers that are ready for a task and have none; they may come and go."""
 
     def submit(self, worker: int, task: Task) -> None:
         """Give a task to an idle worker."""
@@ -27,5 +30,9 @@ class Executor(Protocol):
     def wait(self, seconds: float) -> list[Event]:
         """What came of tasks since the last call; waits at most `seconds` for the first.
 
-        A worker that died is replaced before its `Died` is returned.
+        Raises:
+            WorkerError: workers cannot be started.
         """
+
+    def drop(self, task_id: str) -> None:
+        """End the workers that still have this task; nothing more is heard of it."""

@@ -10,9 +10,9 @@ from editsweep.run.worker import Worker
 class InlineExecutor:
     """Runs a task when it is waited for."""
 
-    def __init__(self, threads: int, cache: Path | None = None) -> None:
-        """One worker with `threads` threads and assets under `cache`."""
-        self._worker = Worker(threads, cache)
+    def __init__(self, threads: int, cache: Path | None = None, gpus: float = 1) -> None:
+        """One worker with `threads` threads, the part `gpus` of a GPU, assets under `cache`."""
+        self._worker = Worker(threads, cache, gpus)
         self._task: Task | None = None
 
     def __enter__(self) -> Self:
@@ -38,3 +38,6 @@ class InlineExecutor:
             return []
         task, self._task = self._task, None
         return [self._worker.run(task)]
+
+    def drop(self, task_id: str) -> None:
+        """Nothing: no task is given out twice."""

@@ -1,6 +1,7 @@
-"""How many workers with how many threads: never more than the machine has."""
+"""How many workers with how many threads and GPUs: never more than the machine or the nodes have."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from editsweep.errors import ConfigError
@@ -8,7 +9,7 @@ from editsweep.errors import ConfigError
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is to share out."""
+    """What there is to share out; one node of a cluster, or the only one."""
 
     cores: int
     gpus: int = 0
@@ -16,11 +17,16 @@ class Machine:
 
 @dataclass(frozen=True)
 class Layout:
-    """`workers` processes of `threads` threads and `gpus` GPUs each."""
+    """`workers` processes of `threads` threads and `gpus` GPUs each, at most 1; below it they share."""
 
     workers: int
     threads: int
-    gpus: int = 0
+    gpus: float = 0
+
+    @property
+    def whole_gpus(self) -> int:
+        """How many GPUs hold the workers, none of which lies on parts of two."""
+        return -(-self.workers // _on_one(self.gpus)) if self.gpus else 0
 
 
 def cores() -> int:
@@ -28,7 +34,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def lay_out(machine: Machine, units: int, workers: int | None, threads: int | None) -> Layout:
+def room(nodes: Sequence[Machine], threads: int, gpus: float) -> int:
+    """How many workers of so many threads and GPUs the nodes hold; none lies on two nodes."""
+    return sum(_room(node, threads, gpus) for node in nodes)
+
+
+def lay_out(
+    machine: Machine,
+    units: int,
+    workers: int | None,
+    threads: int | None,
+    gpus: float | None = None,
+) -> Layout:
     """Share the machine out; what is None is chosen.
 
     Without a choice there is a worker for each core (each GPU, where there are any), but not more
@@ -37,22 +54,80 @@ def lay_out(machine: Machine, units: int, workers: int | None, threads: int | No
     Raises:
         ConfigError: more is asked for than there is; the message has the numbers.
     """
+    chosen = lay_out_nodes((machine,), units, workers, threads, gpus)
+    asked = chosen if workers is None else Layout(workers, chosen.threads, chosen.gpus)
+    if asked.gpus and asked.workers > (places := machine.gpus * _on_one(asked.gpus)):
+        each = "a GPU" if asked.gpus == 1 else f"{asked.gpus:g} of a GPU"
+        raise ConfigError(
+            f"{asked.workers} workers need {each} each, there are {machine.gpus}: choose --workers "
+            f"{places} or fewer"
+        )
+    if asked.workers * asked.threads > machine.cores:
+        raise ConfigError(
+            f"{asked.workers} workers of {asked.threads} threads need "
+            f"{asked.workers * asked.threads} cores, there are {machine.cores}: choose --workers "
+            "and --threads whose product is at most that"
+        )
+    return asked
+
+
+def lay_out_nodes(
+    nodes: Sequence[Machine],
+    units: int,
+    workers: int | None,
+    threads: int | None,
+    gpus: float | None = None,
+) -> Layout:
+    """The same over the nodes of a cluster, where `workers` is the most that there may be.
+
+    Raises:
+        ConfigError: not one node holds a single worker.
+    """
     for name, value in (("--workers", workers), ("--threads", threads)):
         if value is not None and value < 1:
             raise ConfigError(f"{name} {value}: write 1 or more")
-    if workers is None:
-        places = machine.gpus or max(1, machine.cores // (threads or 1))
-        workers = max(1, min(places, units, machine.cores))
+    share = _share(nodes, gpus)
+    most = units if workers is None else min(units, workers)
     if threads is None:
-        threads = max(1, machine.cores // workers)
-    if workers * threads > machine.cores:
+        threads = _threads(nodes, max(1, most), share)
+    if not (places := room(nodes, threads, share)) and len(nodes) > 1:
+        widest = max(node.cores for node in nodes)
+        beside = f" and {share:g} of a GPU" if share else ""
         raise ConfigError(
-            f"{workers} workers of {threads} threads need {workers * threads} cores, there are "
-            f"{machine.cores}: choose --workers and --threads whose product is at most that"
+            f"a worker of {threads} threads{beside} fits on no node, the widest has {widest} cores: "
+            "choose fewer --threads"
         )
-    if machine.gpus and workers > machine.gpus:
+    return Layout(max(1, most if workers else min(most, places)), threads, share)
+
+
+def _share(nodes: Sequence[Machine], gpus: float | None) -> float:
+    """GPUs of each worker."""
+    most = max((node.gpus for node in nodes), default=0)
+    if gpus is None:
+        return 1 if most else 0
+    if not 0 < gpus <= 1:
         raise ConfigError(
-            f"{workers} workers need a GPU each, there are {machine.gpus}: choose --workers "
-            f"{machine.gpus} or fewer"
+            f"--gpus-per-worker {gpus:g}: write 1, or a part of one GPU such as 0.5; a model over "
+            "several GPUs is not supported"
         )
-    return Layout(workers, threads, 1 if machine.gpus else 0)
+    if not most:
+        raise ConfigError(f"--gpus-per-worker {gpus:g}: there is no GPU")
+    return gpus
+
+
+def _threads(nodes: Sequence[Machine], most: int, gpus: float) -> int:
+    """The most threads with which there is still room for `most` workers, or for all that fit."""
+    wanted = min(most, room(nodes, 1, gpus))
+    widest = max((node.cores for node in nodes), default=1)
+    fitting = (n for n in range(widest, 1, -1) if room(nodes, n, gpus) >= wanted)
+    return next(fitting, 1)
+
+
+def _room(node: Machine, threads: int, gpus: float) -> int:
+    places = node.cores // threads
+    return min(places, node.gpus * _on_one(gpus)) if gpus else places
+
+
+def _on_one(part: float) -> int:
+    """How many workers with such a part of a GPU share one."""
+    return int(1 / part + 1e-9)

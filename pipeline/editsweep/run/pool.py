@@ -1,34 +1,81 @@
 """The executor over Ray: plain supervised actors, one task in flight each.
 
 Actors are not restarted by Ray (`max_restarts=0`): the driver sees every death, replaces the
-worker, and the queue decides about the task. Nothing durable lies in the cluster.
+worker, and the queue decides about the task. Nothing durable lies in the cluster. Where that is not
+our own, workers come and go with its nodes.
 """
 
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Self
 
-from editsweep.run.cluster import joined, private_cluster, ray_library
-from editsweep.run.layout import Layout
-from editsweep.run.tasks import Died, Event, Failure, Outcome, Task
+from editsweep.errors import WorkerError
+from editsweep.run.cluster import joined, living_nodes, node_of, private_cluster, ray_library
+from editsweep.run.layout import Layout, room
+from editsweep.run.tasks import AssetTask, Died, Event, Failure, Outcome, Task
 from editsweep.run.worker import Worker
 
 GONE = "the worker process died"
+UNREACHABLE = "the worker cannot be reached"
+LOOK_S = 2.0
+# How long a node may take to be known as lost, after its workers cannot be reached any more.
+VERDICT_S = 30.0
+FAILED_STARTS = 4
+
+
+@dataclass
+class _Actor:
+    """A worker; it has a `node` once it runs, and until then the reference of its first call."""
+
+    handle: Any
+    first: Any
+    node: str = ""
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A task on a worker since `since`, not to run beyond `until`; both in seconds."""
+
+    worker: int
+    task_id: str
+    since: float
+    until: float = float("inf")
 
 
 class RayPool:
     """Workers as Ray actors, in a cluster of their own on this machine or in a running one."""
 
     def __init__(
-        self, layout: Layout, cache: Path | None = None, address: str | None = None
+        self,
+        layout: Layout,
+        cache: Path | None = None,
+        address: str | None = None,
+        most: int | None = None,
+        unit_timeout: float | None = None,
     ) -> None:
-        """Workers as `layout` says, with assets under `cache`; `address` names a running cluster."""
+        """Workers as `layout` says, with assets under `cache`; `address` names a running cluster.
+
+        With `most` there are so many as the cluster has room for, up to that. A worker that has a
+        unit for more than `unit_timeout` seconds is ended.
+        """
         self._layout = layout
         self._cache = cache
         self._address = address
+        self._most = most
+        self._wanted = layout.workers
+        self._unit_timeout = unit_timeout
         self._held = ExitStack()
-        self._actors: dict[int, Any] = {}
-        self._flying: dict[Any, tuple[int, str]] = {}
+        self._numbers = count()
+        self._actors: dict[int, _Actor] = {}
+        self._flying: dict[Any, _Flight] = {}
+        # With their nodes, and what the error said.
+        self._unreachable: list[tuple[_Flight, str, str]] = []
+        self._failed_starts = 0
+        self._looked = 0.0
 
     def __enter__(self) -> Self:
         """Start or join the cluster, and the actors in it."""
@@ -44,8 +91,7 @@ class RayPool:
                 max_restarts=0,
                 max_task_retries=0,
             )(Worker)
-            for index in range(self._layout.workers):
-                self._spawn(index)
+            self._follow()
         except BaseException:
             self._held.close()
             raise
@@ -53,44 +99,142 @@ class RayPool:
 
     def __exit__(self, *_: object) -> None:
         """End our actors, and the cluster if it is ours."""
-        for actor in self._actors.values():
-            self._ray.kill(actor, no_restart=True)
-        self._actors.clear()
+        for worker in list(self._actors):
+            self._end(worker)
         self._held.close()
 
     def idle(self) -> list[int]:
-        """The workers without a task."""
-        busy = {worker for worker, _ in self._flying.values()}
-        return [worker for worker in self._actors if worker not in busy]
+        """The workers that run and have no task; one for which there is no room yet does not."""
+        busy = {flight.worker for flight in self._flying.values()}
+        return [n for n, actor in self._actors.items() if actor.node and n not in busy]
 
     def submit(self, worker: int, task: Task) -> None:
         """Send a task to an idle worker."""
-        reference = self._actors[worker].run.remote(task)
-        self._flying[reference] = (worker, task.task_id)
+        reference = self._actors[worker].handle.run.remote(task)
+        flight = _Flight(worker, task.task_id, monotonic())
+        if self._unit_timeout is not None and not isinstance(task, AssetTask):
+            flight = _Flight(worker, task.task_id, flight.since, flight.since + self._unit_timeout)
+        self._flying[reference] = flight
 
     def wait(self, seconds: float) -> list[Event]:
-        """What is ready, in the order it was sent."""
-        if not self._flying:
-            return []
-        waiting = list(self._flying)
-        self._ray.wait(waiting, num_returns=1, timeout=seconds)
-        ready, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        return [self._event(reference) for reference in ready]
+        """What is ready, in the order it was sent; then what took too long.
 
-    def _event(self, reference: Any) -> Event:
-        worker, task_id = self._flying.pop(reference)
+        Raises:
+            WorkerError: one worker after the other does not start.
+        """
+        starting = {a.first: n for n, a in self._actors.items() if not a.node}
+        waiting = [*self._flying, *starting]
+        if waiting:
+            self._ray.wait(waiting, num_returns=1, timeout=seconds)
+            waiting, _ = self._ray.wait(waiting, num_returns=len(waiting), timeout=0)
+        else:
+            sleep(seconds)
+        events = []
+        for reference in waiting:
+            if reference in starting:
+                self._started(starting[reference])
+            elif event := self._event(reference):
+                events.append(event)
+        events += [*self._verdicts(), *self._overdue()]
+        self._follow()
+        return events
+
+    def drop(self, task_id: str) -> None:
+        """End the workers that still have this task; others come in their place."""
+        for reference in [r for r, flight in self._flying.items() if flight.task_id == task_id]:
+            self._end(self._flying.pop(reference).worker)
+        self._follow()
+
+    def _started(self, worker: int) -> None:
+        actor = self._actors[worker]
+        try:
+            actor.node = self._ray.get(actor.first)
+        except self._ray.exceptions.RayError as error:
+            self._end(worker)
+            self._failed_starts += 1
+            if self._failed_starts >= FAILED_STARTS:
+                raise WorkerError(
+                    f"{FAILED_STARTS} workers did not start, the last: {_lines(error)[-1]}"
+                ) from error
+        else:
+            self._failed_starts = 0
+
+    def _event(self, reference: Any) -> Event | None:
+        """What came of a flight; None where that is not known yet."""
+        flight = self._flying.pop(reference)
+        errors = self._ray.exceptions
         try:
             outcome: Outcome = self._ray.get(reference)
-        except self._ray.exceptions.RayActorError as error:
-            self._spawn(worker)
-            return Died(task_id, f"{GONE}: {_first_line(error)}")
-        except self._ray.exceptions.RayError as error:
-            return Outcome(task_id, {}, 0.0, "", Failure.of(error))
+        except errors.ActorUnavailableError as error:
+            node = self._end(flight.worker)
+            reason = f"{UNREACHABLE}: {_lines(error)[0]}"
+            doubt = _Flight(flight.worker, flight.task_id, flight.since, monotonic() + VERDICT_S)
+            self._unreachable.append((doubt, node, reason))
+            return None
+        except (errors.RayActorError, errors.OutOfMemoryError) as error:
+            node = self._end(flight.worker)
+            return self._died(flight, node, f"{GONE}: {_lines(error)[0]}")
+        except errors.ObjectLostError as error:
+            self._end(flight.worker)
+            return Died(flight.task_id, f"its result is lost: {_lines(error)[0]}", "node_lost")
+        except errors.RayError as error:
+            return Outcome(flight.task_id, {}, 0.0, "", Failure.of(error))
         return outcome
 
-    def _spawn(self, worker: int) -> None:
-        self._actors[worker] = self._class.remote(self._layout.threads, self._cache)
+    def _died(self, flight: _Flight, node: str, reason: str) -> Died:
+        lost = node not in living_nodes(self._ray)
+        return Died(flight.task_id, reason, "node_lost" if lost else "worker_died")
+
+    def _verdicts(self) -> Iterator[Died]:
+        """Of workers that could not be reached: whether it was their node."""
+        doubts, self._unreachable = self._unreachable, []
+        for flight, node, reason in doubts:
+            died = self._died(flight, node, reason)
+            if died.kind == "node_lost" or monotonic() > flight.until:
+                yield died
+            else:
+                self._unreachable.append((flight, node, reason))
+
+    def _overdue(self) -> Iterator[Died]:
+        now = monotonic()
+        for reference in [r for r, flight in self._flying.items() if now > flight.until]:
+            flight = self._flying.pop(reference)
+            self._end(flight.worker)
+            reason = f"a unit ran longer than --unit-timeout {self._unit_timeout:g}"
+            yield Died(flight.task_id, reason, "timeout")
+
+    def _follow(self) -> None:
+        """As many workers as there should be now."""
+        if self._address is not None and monotonic() - self._looked > LOOK_S:
+            self._looked = monotonic()
+            self._look()
+        while len(self._actors) < self._wanted:
+            self._spawn()
+        pending = [worker for worker, actor in self._actors.items() if not actor.node]
+        for worker in pending[: max(0, len(self._actors) - self._wanted)]:
+            self._end(worker)
+
+    def _look(self) -> None:
+        """Which nodes there are: how many workers they hold, and whose workers are lost."""
+        nodes = living_nodes(self._ray)
+        if self._most is not None:
+            fit = room(list(nodes.values()), self._layout.threads, self._layout.gpus)
+            self._wanted = min(self._most, fit)
+        # A lost worker with a task is heard of by that.
+        for worker in self.idle():
+            if self._actors[worker].node not in nodes:
+                self._end(worker)
+
+    def _spawn(self) -> None:
+        handle = self._class.remote(self._layout.threads, self._cache, self._layout.gpus)
+        self._actors[next(self._numbers)] = _Actor(handle, handle.__ray_call__.remote(node_of))
+
+    def _end(self, worker: int) -> str:
+        """End a worker, whatever it does; gives its node."""
+        actor = self._actors.pop(worker)
+        self._ray.kill(actor.handle, no_restart=True)
+        return actor.node
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _lines(error: Exception) -> list[str]:
+    return str(error).strip().splitlines() or [type(error).__name__]

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from editsweep.core.types import EditRequest
 from editsweep.editors.base import EditorSpec
@@ -76,10 +77,20 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Loaded:
+    """A model that a worker loaded: its name, the seconds, and the worker as `host:pid`."""
+
+    model: str
+    seconds: float
+    worker: str
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What came of a task: its tables as Arrow IPC files by name, or a failure.
 
-    A unit of a sequence has in `chain` where that stands now.
+    A unit of a sequence has in `chain` where that stands now. `loaded` is the model that had to be
+    loaded for the task, if one had to be.
     """
 
     task_id: str
@@ -88,14 +99,20 @@ class Outcome:
     host: str
     failure: Failure | None = None
     chain: bytes | None = field(default=None, repr=False)
+    loaded: Loaded | None = None
 
 
 @dataclass(frozen=True)
 class Died:
-    """The worker that had a task is gone."""
+    """The worker that had a task is gone.
+
+    By itself (`worker_died`), with its whole node (`node_lost`), or because it was ended when the
+    task had run too long (`timeout`).
+    """
 
     task_id: str
     reason: str
+    kind: Literal["worker_died", "node_lost", "timeout"] = "worker_died"
 
 
 Event = Outcome | Died

@@ -3,6 +3,7 @@
 It knows nothing of Ray, of queues, or of where results are kept.
 """
 
+import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,18 +23,32 @@ from editsweep.run.in_turn import in_turn
 from editsweep.run.plan import Recipe
 from editsweep.run.resolve import ModelUse
 from editsweep.run.restrained import restrained
-from editsweep.run.tasks import AssetTask, BaseTask, EditTask, Failure, Outcome, Task
+from editsweep.run.tasks import (
+    AssetTask,
+    BaseTask,
+    EditTask,
+    Failure,
+    Loaded,
+    Outcome,
+    Task,
+)
 
 
 class Worker:
     """Loads a model once and keeps it, and the last editor built, until another is asked for."""
 
-    def __init__(self, threads: int, cache: Path | None = None) -> None:
-        """Work with `threads` threads, and with assets under `cache` (the user's cache if None)."""
+    def __init__(self, threads: int, cache: Path | None = None, gpus: float = 1) -> None:
+        """Work with `threads` threads, and with assets under `cache` (the user's cache if None).
+
+        Where this process sees a GPU, the part `gpus` of it is its own; below 1 it takes no more of
+        its memory than that.
+        """
         self.threads = threads
+        self.gpus = gpus
         self.cache = cache or cache_root()
         self._model: tuple[ModelUse, LanguageModel] | None = None
         self._editor: tuple[EditorSpec, tuple[str, ...], Editor] | None = None
+        self._just_loaded: Loaded | None = None
 
     def run(self, task: Task) -> Outcome:
         """Do one task. An exception comes back as the outcome's failure, never out of here."""
@@ -45,8 +60,9 @@ class Worker:
             parts, chain = self._do(task)
         except Exception as error:
             failure = Failure.of(error)
-        seconds = perf_counter() - start
-        return Outcome(task.task_id, parts, seconds, platform.node(), failure, chain)
+        seconds, host = perf_counter() - start, platform.node()
+        loaded, self._just_loaded = self._just_loaded, None
+        return Outcome(task.task_id, parts, seconds, host, failure, chain, loaded)
 
     def _do(self, task: Task) -> tuple[Mapping[str, bytes], bytes | None]:
         if isinstance(task, AssetTask):
@@ -78,7 +94,13 @@ class Worker:
     def _loaded(self, use: ModelUse) -> LanguageModel:
         if self._model is None or self._model[0] != use:
             self._model = self._editor = None  # the old model goes before the new one comes
+            start = perf_counter()
+            if self.gpus < 1 and torch.cuda.is_available():
+                torch.cuda.set_per_process_memory_fraction(self.gpus)
             self._model = (use, load(use.entry, token_budget=use.token_budget))
+            worker = f"{platform.node()}:{os.getpid()}"
+            seconds = round(perf_counter() - start, 3)
+            self._just_loaded = Loaded(use.entry.name, seconds, worker)
         return self._model[1]
 
     def _built(

@@ -299,3 +299,97 @@ def test_failed_edits_of_a_sequence_stay(tmp_path, monkeypatch):
     result, _ = start(tmp_path / "t", monkeypatch, broken, settings)
     assert result.edits_failed == 4
     assert take_back(tmp_path / "t") == Retried(0, 0, 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("timeout", "longer than --unit-timeout"), ("node_lost", "node that it ran")]
+)
+def test_rows_say_what_became_of_the_worker_each_time(tmp_path, monkeypatch, kind, told):
+    def fault(task, _attempt):
+        first = edit_task("ft")(task) and task.ids.first_position == 0
+        return Died(task.task_id, "gone", kind) if first else None
+
+    result, _ = start(tmp_path / "t", monkeypatch, fault)
+    assert (result.exit_code, result.edits_failed) == (WITH_FAILURES, 2)
+    assert read_status(result.folder)["errors"] == {kind: 2}
+    rows = SweepStore(result.folder).table("edits").to_pylist()
+    assert all(told in row["error_text"] for row in rows if row["status"] == "failed")
+
+
+def test_lost_nodes_at_the_start_do_not_end_a_run(tmp_path, monkeypatch):
+    def fault(task, attempt):
+        return Died(task.task_id, "gone", "node_lost") if attempt <= 3 else None
+
+    result, _ = start(tmp_path / "t", monkeypatch, fault)
+    assert (result.exit_code, result.edits_failed) == (0, 0)
+
+
+class Copying(Scripted):
+    """The task that was given out last is done first; the others stay until they are dropped."""
+
+    dropped = ()
+
+    def drop(self, task_id):
+        self.dropped = (*self.dropped, task_id)
+        self.tasks = {n: task for n, task in self.tasks.items() if task.task_id != task_id}
+
+
+def test_the_first_of_two_copies_counts_and_the_other_is_dropped(tmp_path, monkeypatch):
+    whole, _ = start(tmp_path / "whole", monkeypatch)
+    monkeypatch.setattr("editsweep.run.pace.LATE_S", 0.0)
+    monkeypatch.setattr("editsweep.run.pace.LATE", 0.0)
+    executor = Copying(None, tmp_path / "cache")
+    monkeypatch.setattr(drive, "_executor", lambda *_: executor)
+    result = run_sweep(parse_sweep(SWEEP), tmp_path / "t", RunOptions("inline", record=False))
+    assert result.exit_code == 0
+    assert executor.dropped
+    assert {
+        event["task"] for event in events(tmp_path / "t") if event["event"] == "second_copy"
+    } == {*executor.dropped}
+    lines = (tmp_path / "t" / "manifest.jsonl").read_text().splitlines()
+    assert len(lines) == 4
+    board = (whole.folder / "leaderboard.csv").read_bytes()
+    assert (tmp_path / "t" / "leaderboard.csv").read_bytes() == board
+
+
+class Absent(Scripted):
+    """There is no worker the first `times` times that one looks."""
+
+    def __init__(self, times, cache):
+        super().__init__(None, cache)
+        self.times = times
+
+    def idle(self):
+        self.times -= 1
+        return [] if self.times >= 0 else super().idle()
+
+    def wait(self, seconds):
+        return super().wait(seconds) if self.tasks else []
+
+
+def test_a_run_waits_for_workers_and_says_so_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("editsweep.run.dispatch.SAID_S", -1.0)
+    monkeypatch.setattr(drive, "_executor", lambda *_: Absent(5, tmp_path / "cache"))
+    progress, chosen = Interrupt(0), RunOptions("inline", record=False)
+    assert run_sweep(parse_sweep(SWEEP), tmp_path / "t", chosen, progress).exit_code == 0
+    assert len([said for said in progress.said if "No worker runs" in said]) == 1
+
+
+def test_a_run_does_not_wait_for_workers_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr("editsweep.run.dispatch.PATIENCE_S", -1.0)
+    monkeypatch.setattr(drive, "_executor", lambda *_: Absent(5, tmp_path / "cache"))
+    with pytest.raises(WorkerError, match="no room for one"):
+        run_sweep(parse_sweep(SWEEP), tmp_path / "t", RunOptions("inline", record=False))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"unit_timeout": 5.0}, "--unit-timeout ends a worker process"),
+        ({"unit_timeout": 0.0}, "--unit-timeout 0: write seconds"),
+        ({"gpus_per_worker": 2.0}, "several GPUs is not supported"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(tmp_path, changes, told):
+    with pytest.raises(ConfigError, match=told):
+        run_sweep(parse_sweep(SWEEP), tmp_path / "t", RunOptions("inline", **changes))

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from editsweep.errors import ConfigError
-from editsweep.run.layout import Layout, Machine, cores, lay_out
+from editsweep.run.layout import Layout, Machine, cores, lay_out, lay_out_nodes, room
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,54 @@ def test_more_than_there_is_is_refused(machine, workers, threads, told):
     with pytest.raises(ConfigError) as caught:
         lay_out(machine, 9, workers, threads)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "workers", "whole"), [(0.5, 4, 2), (0.4, 4, 2), (0.3, 6, 2), (1, 2, 2)]
+)
+def test_workers_share_gpus_but_none_lies_on_two(gpus, workers, whole):
+    layout = lay_out(Machine(16, 2), 99, None, None, gpus)
+    assert layout == Layout(workers, 16 // workers, gpus)
+    assert layout.whole_gpus == whole
+    with pytest.raises(ConfigError, match=f"choose --workers {workers} or fewer"):
+        lay_out(Machine(16, 2), 99, workers + 1, None, gpus)
+
+
+@pytest.mark.parametrize(
+    ("machine", "gpus", "told"),
+    [
+        (Machine(4, 2), 0, "--gpus-per-worker 0: write 1, or a part"),
+        (Machine(4, 2), 2, "several GPUs is not supported"),
+        (Machine(4), 0.5, "there is no GPU"),
+    ],
+)
+def test_parts_of_gpus_that_cannot_be_had(machine, gpus, told):
+    with pytest.raises(ConfigError, match=told):
+        lay_out(machine, 9, None, None, gpus)
+
+
+@pytest.mark.parametrize(
+    ("units", "workers", "threads", "expected"),
+    [
+        (99, None, None, Layout(12, 1)),
+        (99, None, 3, Layout(3, 3)),
+        (3, None, None, Layout(3, 4)),
+        (99, 2, None, Layout(2, 4)),
+        (99, 40, None, Layout(40, 1)),  # the most that there may be, once there are nodes for them
+        (5, 40, None, Layout(5, 2)),
+    ],
+)
+def test_no_worker_lies_on_two_nodes(units, workers, threads, expected):
+    nodes = (Machine(8), Machine(4), Machine(0))
+    assert lay_out_nodes(nodes, units, workers, threads) == expected
+
+
+def test_a_worker_that_fits_on_no_node_is_refused():
+    nodes = (Machine(8), Machine(4, 1))
+    with pytest.raises(ConfigError, match="9 threads and 1 of a GPU fits on no node, the widest"):
+        lay_out_nodes(nodes, 9, None, 9)
+    assert room(nodes, 4, 0) == 3
+    assert room(nodes, 4, 1) == 1
 
 
 @given(st.integers(1, 64), st.integers(0, 8), st.integers(0, 100))

@@ -3,7 +3,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from editsweep.run.policy import DEATHS_ALONE, NOT_MADE, RAISES, Item, Queue, State
+from editsweep.run.policy import DEATHS_ALONE, LOSSES, NOT_MADE, RAISES, Item, Queue, State
 
 
 def ids(queue, lane=None):
@@ -59,6 +59,91 @@ def test_a_worker_keeps_its_model_while_there_is_work_for_it():
     queue = Queue([Item("a1", lane="a", cost=9), Item("b1", lane="b"), Item("a2", lane="a")])
     assert queue.take("b").task_id == "b1"
     assert queue.take("b").task_id == "a1"
+
+
+def test_a_worker_without_work_for_its_model_joins_where_most_is_left_for_each():
+    items = [Item(f"{lane}{i}", lane=lane) for lane, n in (("a", 4), ("b", 3)) for i in range(n)]
+    queue = Queue(items)
+    assert queue.take(None, {}).lane == "a"
+    assert queue.take(None, {"a": 1}).lane == "b"
+    assert queue.take(None, {"a": 1, "b": 1}).lane == "a"
+    assert queue.take("c", {"a": 2, "b": 1}).lane == "b"
+
+
+def test_what_waits_for_others_counts_and_a_sequence_counts_once():
+    queue = Queue(
+        [
+            *[Item("base a", stage=0, lane="a", cost=1), Item("a", ("base a",), 5, "a")],
+            *[Item("base b", stage=0, lane="b", cost=4)],
+            *[Item("c1", (), 3, "c"), Item("c2", ("c1",), 2, "c"), Item("c3", ("c2",), 1, "c")],
+        ]
+    )
+    assert [queue.take(None, {}).task_id for _ in range(3)] == ["base a", "base b", "c1"]
+
+
+def test_a_straggler_is_given_out_once_more_when_nothing_else_is_left():
+    queue = Queue([Item("slow", cost=2), Item("other")])
+    assert queue.take().task_id == "slow"
+    assert queue.second(["slow"]) is None
+    queue.finished(queue.take().task_id)
+    assert queue.take() is None
+    assert queue.second([]) is None
+    assert queue.second(["slow"]).task_id == "slow"
+    assert queue.second(["slow"]) is None
+    assert queue.attempts("slow") == 2
+    assert queue.finished("slow")
+    assert queue.over
+
+
+@pytest.mark.parametrize("report", [Queue.died, Queue.raised])
+def test_what_becomes_of_one_copy_decides_nothing(report):
+    queue = Queue([Item("slow")])
+    queue.take()
+    queue.second(["slow"])
+    report(queue, "slow", "gone")
+    assert queue.states()["slow"] is State.RUNNING
+    assert queue.second(["slow"]) is None
+    assert not queue.finished("slow")
+    assert queue.collect_dead() == []
+
+
+def test_a_task_whose_copies_all_die_is_a_suspect_and_runs_alone_without_a_copy():
+    queue = Queue([Item("slow")])
+    queue.take()
+    queue.second(["slow"])
+    queue.died("slow", "gone")
+    queue.died("slow", "gone")
+    assert queue.states()["slow"] is State.SUSPECT
+    assert queue.take().task_id == "slow"
+    assert queue.second(["slow"]) is None
+
+
+def test_what_others_need_gets_no_copy():
+    queue = Queue([Item("base", stage=0), Item("edit", ("base",))])
+    queue.take()
+    assert queue.second(["base"]) is None
+
+
+def test_a_lost_node_blames_nobody_until_it_happens_time_after_time():
+    queue = Queue([Item("unlucky", cost=9), Item("other")])
+    for _ in range(LOSSES):
+        assert queue.take().task_id == "unlucky"
+        queue.died("unlucky", "gone", node_lost=True)
+    assert queue.take().task_id == "unlucky"
+    queue.died("unlucky", "gone", node_lost=True)
+    assert queue.states()["unlucky"] is State.SUSPECT
+    assert ids(queue) == ["other", "unlucky"]
+
+
+def test_a_suspect_whose_node_is_lost_stays_one_and_is_not_dead():
+    queue = Queue([Item("suspect")])
+    queue.take()
+    queue.died("suspect", "gone")
+    for _ in range(LOSSES):
+        queue.take()
+        queue.died("suspect", "gone", node_lost=True)
+        assert queue.states()["suspect"] is State.SUSPECT
+    assert ids(queue) == ["suspect"]
 
 
 def test_a_victim_runs_alone_and_is_not_blamed():
@@ -176,6 +261,19 @@ class QueueMachine(RuleBasedStateMachine):
     def fail(self, data, kind):
         getattr(self.queue, kind)(data.draw(st.sampled_from(self.queue.running)), kind)
         self.dead += [task_id for task_id, _ in self.queue.collect_dead()]
+
+    @precondition(lambda self: self.queue.running)
+    @rule(data=st.data())
+    def lose_node(self, data):
+        running = data.draw(st.sampled_from(self.queue.running))
+        self.queue.died(running, "gone", node_lost=True)
+        self.dead += [task_id for task_id, _ in self.queue.collect_dead()]
+
+    @precondition(lambda self: self.queue.running)
+    @rule(data=st.data())
+    def copy(self, data):
+        item = self.queue.second([data.draw(st.sampled_from(self.queue.running))])
+        assert item is None or item.task_id in self.queue.running
 
     @rule()
     def new_driver(self):
