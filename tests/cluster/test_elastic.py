@@ -1,0 +1,273 @@
+"""Real Ray: workers that come and go with nodes, stragglers, hung units, models kept, shared GPUs."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from editsweep.run.cluster import SHORT_TEMP, _fresh_settings, environment, ray_library
+from editsweep.run.drive import WITH_FAILURES, RunOptions, run_sweep
+from editsweep.run.layout import cores
+from editsweep.run.progress import Silent
+from editsweep.run.status import read_status
+from editsweep.run.sweep import parse_sweep
+from editsweep.store.store import SweepStore
+
+pytestmark = [
+    pytest.mark.cluster,
+    # Of Ray's own way to start nodes.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+ROOT = Path(__file__).parents[2]
+EDITS = ROOT / "tests" / "data" / "edits.jsonl"
+HOST = "127.0.0.2"  # Ray swaps 127.0.0.1 for an address of the network
+BUSY = b"ray::Worker.run"
+# An editor that changes nothing: it writes down which GPUs it has, sleeps ES_SLEEP seconds an edit,
+# and hangs at `hang`.
+PLUGIN = """
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from editsweep.editors.base import Edited
+from editsweep.model.patch import Patch
+
+
+@dataclass(frozen=True)
+class SleepSpec:
+    name: ClassVar[str] = "sleep"
+    regimes: ClassVar[frozenset[str]] = frozenset({"single"})
+    hang: str = ""
+    notes: str = ""
+
+    def requirements(self):
+        return {}
+
+    def build(self, model, assets):
+        return _Sleep(self)
+
+
+@dataclass(frozen=True)
+class _Sleep:
+    spec: SleepSpec
+
+    def edit(self, groups, seed):
+        spec, seconds = self.spec, float(os.environ.get("ES_SLEEP", "0"))
+        if spec.notes:
+            gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            Path(spec.notes, str(os.getpid())).write_text(gpus)
+        for group in groups:
+            for request in group:
+                time.sleep(1000 if request.subject == spec.hang else seconds)
+        return [Edited(Patch()) for _ in groups]
+"""
+SLEEP = f"""
+name: t
+models: [tiny-llama]
+editors: [{{name: sleep}}]
+datasets: ["{EDITS}"]
+metrics: {{max_new_tokens: 2, generate: []}}
+unit_size: 2
+"""
+
+
+@pytest.fixture(scope="module")
+def plugin(tmp_path_factory):
+    """A folder with the editor `sleep`, which is on the path."""
+    folder = tmp_path_factory.mktemp("plugin")
+    (folder / "es_sleep.py").write_text(PLUGIN)
+    info = folder / "es_sleep-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: es-sleep\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[editsweep.editors]\nsleep = es_sleep:SleepSpec\n")
+    path = os.pathsep.join((str(folder), str(ROOT / "pipeline")))
+    sys.path.insert(0, str(folder))
+    with environment({"PYTHONPATH": path}):
+        yield folder
+    sys.path.remove(str(folder))
+
+
+class Nodes:
+    """Ray nodes on this machine, in a cluster with a token, whose head has no work of its own."""
+
+    def __init__(self, temp):
+        from ray.cluster_utils import Cluster
+
+        config = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
+        head = {"num_cpus": 0, "include_dashboard": False, "_system_config": config}
+        self._plain = {"node_ip_address": HOST, "object_store_memory": 100 * 2**20}
+        head |= {"temp_dir": str(temp), **self._plain}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.address = self._cluster.address
+
+    def add(self, **has):
+        with environment({"ES_SLEEP": "1.5"}):
+            return self._cluster.add_node(**{"num_cpus": 1, **self._plain, **has})
+
+    def remove(self, node):
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def close(self):
+        self._cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def nodes(plugin, tmp_path_factory):
+    ray = ray_library()
+    token = tmp_path_factory.mktemp("token") / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    temp = Path(tempfile.mkdtemp(prefix="es-", dir=SHORT_TEMP))
+    settings = {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+    with environment(settings), _fresh_settings(ray):
+        made = Nodes(temp)
+        try:
+            yield made
+        finally:
+            made.close()
+            shutil.rmtree(temp, ignore_errors=True)
+
+
+def options(folder, **changes):
+    return RunOptions(threads=1, cache=folder.parent / "cache", record=False, **changes)
+
+
+def undisturbed(text, folder, settings=()):
+    """The leaderboard of a run without Ray."""
+    run_sweep(parse_sweep(text, settings), folder, options(folder, executor="inline"))
+    return (folder / "leaderboard.csv").read_bytes()
+
+
+def events(folder, name):
+    lines = map(json.loads, (folder / "progress.jsonl").read_text().splitlines())
+    return [event for event in lines if event["event"] == name]
+
+
+def committed_once(folder, units):
+    lines = (folder / "manifest.jsonl").read_text().splitlines()
+    return len(lines) == len(SweepStore(folder).committed()) == units
+
+
+def our_processes(word):
+    """Pids of processes below this one whose command line has `word`."""
+    parents, found = {}, {os.getpid()}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            parents[int(stat.parent.name)] = (parent, (stat.parent / "cmdline").read_bytes())
+    while new := {p for p, (parent, _) in parents.items() if parent in found} - found:
+        found |= new
+    return [pid for pid in found - {os.getpid()} if word in parents[pid][1]]
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class StopWorker(Silent):
+    """Stops one busy worker, as if its machine hung, once the first edits are in."""
+
+    stopped = ()
+
+    def update(self, now):
+        if now.done and not self.stopped:
+            self.stopped = our_processes(BUSY)[:1]
+            for pid in self.stopped:
+                os.kill(pid, signal.SIGSTOP)
+
+
+@pytest.mark.skipif(cores() < 2, reason="this machine has one core")
+def test_a_straggler_is_done_by_a_second_worker(tmp_path, plugin):
+    folder, progress = tmp_path / "t", StopWorker()
+    with environment({"ES_SLEEP": "0.5"}):
+        result = run_sweep(parse_sweep(SLEEP), folder, options(folder, workers=2), progress)
+    assert (result.exit_code, len(progress.stopped)) == (0, 1)
+    assert len(events(folder, "second_copy")) == 1
+    assert events(folder, "worker_died") == []
+    assert committed_once(folder, 4)
+    assert (folder / "leaderboard.csv").read_bytes() == undisturbed(SLEEP, tmp_path / "i" / "t")
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, progress.stopped)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not any(map(is_alive, progress.stopped))
+
+
+def test_a_hung_unit_is_ended_and_only_what_always_hangs_is_lost(tmp_path, plugin):
+    first = json.loads(EDITS.read_text().splitlines()[0])["subject"]
+    settings = [f"editors=[{{name: sleep, hang: {first}}}]", "unit_size=1"]
+    text = SLEEP.replace(f'["{EDITS}"]', f'[{{name: "{EDITS}", limit: 3}}]')
+    folder = tmp_path / "t"
+    chosen = options(folder, workers=1, unit_timeout=15)
+    result = run_sweep(parse_sweep(text, settings), folder, chosen)
+    assert (result.exit_code, result.edits_failed) == (WITH_FAILURES, 1)
+    assert read_status(folder)["errors"] == {"timeout": 1}
+    assert {event["kind"] for event in events(folder, "worker_died")} == {"timeout"}
+    rows = SweepStore(folder).table("edits").to_pylist()
+    assert {r["subject"]: r["status"] for r in rows if r["status"] == "failed"} == {first: "failed"}
+    assert "--unit-timeout" in next(r["error_text"] for r in rows if r["status"] == "failed")
+    assert committed_once(folder, 3)
+
+
+class Weather(Silent):
+    """Nodes come and go: one more, then the first is lost, then all, then there is a new one."""
+
+    def __init__(self, nodes, folder):
+        self.nodes, self.folder, self.said = nodes, folder, []
+        self.first, self.later, self.steps = nodes.add(), None, 0
+
+    def update(self, now):
+        if not now.done:
+            return
+        if self.steps == 0:
+            self.later = self.nodes.add()
+            self.steps, self.known = 1, len(events(self.folder, "loaded"))
+        elif self.steps == 1 and len(events(self.folder, "loaded")) > self.known:
+            self.nodes.remove(self.first)
+            self.steps, self.known = 2, now.done
+        elif self.steps == 2 and events(self.folder, "worker_died") and now.done > self.known:
+            self.nodes.remove(self.later)
+            self.steps = 3
+        elif self.steps == 3 and len(events(self.folder, "worker_died")) > 1:
+            self.later = self.nodes.add()
+            self.steps = 4
+
+    def say(self, message):
+        self.said.append(message)
+
+
+def test_workers_follow_the_nodes_of_a_cluster(tmp_path, nodes):
+    settings = ["seeds=[0, 1, 2]", "unit_size=1"]
+    folder = tmp_path / "t"
+    weather = Weather(nodes, folder)
+    sweep, chosen = parse_sweep(SLEEP, settings), options(folder, address=nodes.address)
+    try:
+        result = run_sweep(sweep, folder, chosen, weather)
+    finally:
+        nodes.remove(weather.later)
+    assert weather.steps == 4
+    assert (result.exit_code, result.edits_failed) == (0, 0)
+    assert {event["kind"] for event in events(folder, "worker_died")} == {"node_lost"}
+    assert len({event["worker"] for event in events(folder, "loaded")}) == 3
+    assert committed_once(folder, 24)
+    whole = undisturbed(SLEEP, tmp_path / "i" / "t", settings)
+    assert (folder / "leaderboard.csv").read_bytes() == whole
