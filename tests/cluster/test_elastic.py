@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,32 @@ def test_a_hung_unit_is_ended_and_only_what_always_hangs_is_lost(tmp_path, plugi
     assert committed_once(folder, 3)
 
 
+@pytest.mark.skipif(cores() < 2, reason="this machine has one core")
+def test_a_worker_keeps_its_model_and_takes_another_only_to_be_busy(tmp_path, plugin):
+    sweep = parse_sweep(SLEEP, ["models=[tiny-llama, tiny-gpt2]", "seeds=[0, 1]"])
+    folder = tmp_path / "t"
+    with environment({"ES_SLEEP": "0.2"}):
+        assert run_sweep(sweep, folder, options(folder, workers=2)).exit_code == 0
+    loads = [(event["worker"], event["model"]) for event in events(folder, "loaded")]
+    assert len(loads) == len(set(loads)) <= 3
+    assert {model for _, model in loads} == {"tiny-llama", "tiny-gpt2"}
+    cells = {
+        c["cell_id"]: c["model"] for c in json.loads((folder / "plan.json").read_text())["cells"]
+    }
+    plan = json.loads((folder / "plan.json").read_text())["units"]
+    model_of = {unit["unit_id"]: cells[unit["cell_id"]] for unit in plan}
+    had, todo = {}, Counter(model_of.values())
+    for line in (folder / "progress.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        if event["event"] == "committed":
+            todo[model_of[event["unit"]]] -= 1
+        elif event["event"] == "loaded":
+            before = had.get(event["worker"])
+            # What is left of the model that it gives up is on the other worker.
+            assert before is None or todo[before] <= 1
+            had[event["worker"]] = event["model"]
+
+
 class Weather(Silent):
     """Nodes come and go: one more, then the first is lost, then all, then there is a new one."""
 
@@ -271,3 +298,16 @@ def test_workers_follow_the_nodes_of_a_cluster(tmp_path, nodes):
     assert committed_once(folder, 24)
     whole = undisturbed(SLEEP, tmp_path / "i" / "t", settings)
     assert (folder / "leaderboard.csv").read_bytes() == whole
+
+
+def test_workers_share_a_gpu(tmp_path, nodes):
+    notes, folder = tmp_path / "notes", tmp_path / "t"
+    notes.mkdir()
+    sweep = parse_sweep(SLEEP, [f"editors=[{{name: sleep, notes: {notes}}}]"])
+    node = nodes.add(num_cpus=2, num_gpus=1)
+    chosen = options(folder, address=nodes.address, gpus_per_worker=0.5)
+    try:
+        assert run_sweep(sweep, folder, chosen).exit_code == 0
+    finally:
+        nodes.remove(node)
+    assert [path.read_text() for path in notes.iterdir()] == ["0", "0"]
