@@ -12,12 +12,15 @@ import torch
 
 from editsweep.core import schema
 from editsweep.editors.base import Editor, EditorSpec
+from editsweep.errors import EditError
 from editsweep.model.cache import cache_root
+from editsweep.model.intact import changed, checksums
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.load import load
 from editsweep.run.assets import asset_folder, obtain
 from editsweep.run.chain import Chain, Checkpoint, go_on
 from editsweep.run.evaluate import ask_base, evaluated
+from editsweep.run.halving import halving
 from editsweep.run.in_turn import in_turn
 from editsweep.run.plan import Recipe
 from editsweep.run.resolve import ModelUse
@@ -34,9 +37,13 @@ class Worker:
         self.cache = cache or cache_root()
         self._model: tuple[ModelUse, LanguageModel] | None = None
         self._editor: tuple[EditorSpec, tuple[str, ...], Editor] | None = None
+        self._weights: Mapping[str, int] = {}
 
     def run(self, task: Task) -> Outcome:
-        """Do one task. An exception comes back as the outcome's failure, never out of here."""
+        """Do one task. An exception comes back as the outcome's failure, never out of here.
+
+        A task that leaves the model's weights changed has failed, and the model is loaded anew.
+        """
         torch.set_num_threads(self.threads)
         start = perf_counter()
         parts: Mapping[str, bytes] = {}
@@ -45,6 +52,11 @@ class Worker:
             parts, chain = self._do(task)
         except Exception as error:
             failure = Failure.of(error)
+        try:
+            self._check_weights()
+        except Exception as error:
+            self._model = self._editor = None
+            parts, chain, failure = {}, None, failure or Failure.of(error)
         seconds = perf_counter() - start
         return Outcome(task.task_id, parts, seconds, platform.node(), failure, chain)
 
@@ -65,7 +77,7 @@ class Worker:
         if task.chain is not None and step is not None and not step.each_step:
             step, total = None, step
         plain = in_turn(self._built(task.spec, task.recipes, model), task.spec, model)
-        editor = restrained(plain, model, step)
+        editor = halving(restrained(plain, model, step))
         base, ids, seed = schema.from_ipc(task.base), task.ids, task.seed
         if task.chain is None:
             made = evaluated(model, editor, task.groups, base, ids, seed, task.settings)
@@ -79,7 +91,20 @@ class Worker:
         if self._model is None or self._model[0] != use:
             self._model = self._editor = None  # the old model goes before the new one comes
             self._model = (use, load(use.entry, token_budget=use.token_budget))
+            self._weights = checksums(self._model[1])
         return self._model[1]
+
+    def _check_weights(self) -> None:
+        names = changed(self._weights, self._model[1]) if self._model else []
+        if names:
+            shown = ", ".join(names[:3])
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise EditError(
+                "weights_changed",
+                f"the model's own weights were written and not put back ({shown}{more}), so "
+                "nothing of this unit is kept: an editor gives back a patch, see "
+                "editsweep.testing.check_editor",
+            )
 
     def _built(
         self, spec: EditorSpec, recipes: Mapping[str, Recipe], model: LanguageModel
