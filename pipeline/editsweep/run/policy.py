@@ -8,7 +8,8 @@
 
 A task that was on a worker when that died may be its victim, not its killer. So it goes to the end
 of the queue and runs with nothing beside it; only one that kills its worker alone, twice, is dead.
-A task that raises gets one more chance, alone too.
+A task that raises gets two more chances: at the end of the queue, where an error that passes has
+had the time to, then alone.
 """
 
 from collections import OrderedDict, deque
@@ -18,7 +19,7 @@ from enum import Enum
 
 NOT_MADE = "what it needs could not be made"
 DEATHS_ALONE = 2
-RAISES = 2
+RAISES = 3
 
 
 class State(Enum):
@@ -134,7 +135,11 @@ class Queue:
         """A running task raised an exception; `reason` is kept for its failure rows."""
         entry = self._stop(task_id)
         entry.raises += 1
-        self._suspect(entry, reason, entry.raises >= RAISES)
+        if entry.raises == 1 and not entry.alone:
+            entry.state = State.PENDING
+            self._ready[task_id] = None
+        else:
+            self._suspect(entry, reason, entry.raises >= RAISES)
 
     def died(self, task_id: str, reason: str) -> None:
         """The worker of a running task died."""
