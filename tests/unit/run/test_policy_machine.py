@@ -72,7 +72,7 @@ class Driver(RuleBasedStateMachine):
         kept = set(self.store.committed())
         left = [item for item in items() if item.task_id not in kept | self.bases]
         self.queue = Queue(left, frozenset(self.bases))
-        self.alone = set()
+        self.alone, self.steps = set(), 0
         self.deaths_alone, self.raises = dict.fromkeys(UNITS, 0), dict.fromkeys(UNITS, 0)
 
     def killed(self):
@@ -90,28 +90,54 @@ class Driver(RuleBasedStateMachine):
             self.dead.add(unit)
             assert self.keep(unit, "failed")
 
-    @rule()
-    def dispatch(self):
+    def take(self):
+        self.steps += 1
         states = dict(self.queue.states())
         item = self.queue.take("m")
         if item and states[item.task_id] is State.SUSPECT:
             assert self.queue.running == (item.task_id,)
             self.alone.add(item.task_id)
+        return item and item.task_id
 
-    def drawn(self, data, tasks=(*BASES, *HEALTHY)):
+    @rule(count=st.integers(1, 4))
+    def dispatch(self, count):
+        for _ in range(count):
+            self.take()
+
+    @precondition(lambda self: not self.alone & set(self.queue.running))
+    @rule()
+    def go_on_until_a_suspect_runs_alone(self):
+        while True:
+            for task in self.queue.running:
+                if task in self.alone:
+                    return
+                self.end(task)
+            if self.take() is None and not self.queue.running:
+                return
+
+    def end(self, task):
+        """What comes of a task that nothing strikes."""
+        self.alone.discard(task)
+        if task in POISON:
+            self.queue.died(task, "gone")
+            self.bury()
+            return
+        if task in BASES:
+            self.bases.add(task)
+        else:
+            assert self.keep(task)
+        self.queue.finished(task)
+
+    def drawn(self, data, tasks):
         running = [task for task in self.queue.running if task in tasks]
         return data.draw(st.sampled_from(running)) if running else None
 
+    @precondition(lambda self: self.queue.running)
     @rule(data=st.data())
     def commit(self, data):
-        task = self.drawn(data)
-        if task in BASES:
-            self.bases.add(task)
-        elif task:
-            assert self.keep(task)
-        if task:
-            self.queue.finished(task)
+        self.end(data.draw(st.sampled_from(self.queue.running)))
 
+    @precondition(lambda self: self.queue.running)
     @rule(data=st.data())
     def die(self, data):
         """A poison unit dies each time; a healthy one is not killed when it runs alone twice."""
@@ -123,6 +149,7 @@ class Driver(RuleBasedStateMachine):
         self.queue.died(task, "gone")
         self.bury()
 
+    @precondition(lambda self: self.queue.running)
     @rule(data=st.data())
     def raise_(self, data):
         """An error that passes: never as often as is allowed."""
@@ -143,6 +170,7 @@ class Driver(RuleBasedStateMachine):
         assert not self.keep(unit, "failed")
         assert (self.folder / "manifest.jsonl").read_bytes() == before
 
+    @precondition(lambda self: self.steps > 3 and self.queue.running)
     @rule(data=st.data(), nth=st.integers(1, 6), name=st.sampled_from(["fsync", "rename"]))
     def kill_driver_in_a_commit(self, data, nth, name):
         unit = self.drawn(data, HEALTHY)
@@ -163,6 +191,7 @@ class Driver(RuleBasedStateMachine):
                 self.keep(unit)
         self.killed()
 
+    @precondition(lambda self: self.steps > 7)
     @rule()
     def kill_driver(self):
         self.killed()
@@ -184,15 +213,7 @@ class Driver(RuleBasedStateMachine):
             while self.queue.take("m"):
                 pass
             for task in self.queue.running:
-                if task in POISON:
-                    self.queue.died(task, "gone")
-                    self.bury()
-                    continue
-                if task in BASES:
-                    self.bases.add(task)
-                else:
-                    self.keep(task)
-                self.queue.finished(task)
+                self.end(task)
         rows = self.store.table("edits").to_pylist()
         assert {row["unit_id"]: row["status"] for row in rows} == {
             unit: "failed" if unit in POISON else "ok" for unit in UNITS
@@ -207,7 +228,7 @@ TestDriver = Driver.TestCase
 TestDriver.settings = settings(
     max_examples=int(MORE or 30),
     derandomize=not MORE,
-    stateful_step_count=30,
+    stateful_step_count=40,
     deadline=None,
     database=None,
 )
