@@ -1,7 +1,9 @@
 """Fixtures that tests of several floors share."""
 
+import os
 import random
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +240,93 @@ def real_data() -> Callable[[str], Path]:
         pytest.skip(f"no {name} in shared/data beside the checkout")
 
     return find
+
+
+FAULTY = '''
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from editsweep.core import schema
+from editsweep.editors.ft import FtSpec
+from editsweep.run import evaluate
+
+
+@dataclass(frozen=True)
+class FaultySpec:
+    """`ft`, which does what the files in `orders` say: `<subject>.<what>`, once or `always`."""
+
+    name: ClassVar[str] = "faulty"
+    regimes: ClassVar[frozenset[str]] = FtSpec.regimes
+    orders: str = "."
+
+    def requirements(self):
+        return {}
+
+    def build(self, model, assets):
+        editor = Faulty(Path(self.orders), model, FtSpec(steps=1).build(model, assets))
+        editor.obey("build", 1)
+        return editor
+
+
+@dataclass
+class Faulty:
+    orders: Path
+    model: object
+    inner: object
+
+    def edit(self, groups, seed):
+        for group in groups:
+            for request in group:
+                self.obey(request.subject, len(groups))
+        return self.inner.edit(groups, seed)
+
+    def obey(self, subject, groups):
+        for path in sorted(self.orders.glob(f"{subject}.*")):
+            if path.read_text() != "always":
+                path.unlink()
+            getattr(self, path.suffix[1:])(groups)
+
+    def die(self, *_, **__):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def ask(self, groups):
+        evaluate.ask = self.die
+
+    def reply(self, groups):
+        schema.to_ipc_files = self.die
+
+    def write(self, groups):
+        with torch.no_grad():
+            self.model.weight(self.model.mlp_out(1))[0, 0] += 1
+
+    def error(self, groups):
+        raise RuntimeError("boom")
+
+    def memory(self, groups):
+        if groups > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+'''
+
+
+@pytest.fixture
+def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An editor `faulty` of another package, here and in new processes; the folder of its orders."""
+    home, orders = tmp_path / "faulty", tmp_path / "orders"
+    info = home / "faulty_editor-1.0.dist-info"
+    for folder in (info, orders):
+        folder.mkdir(parents=True)
+    (home / "faulty_editor.py").write_text(FAULTY)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-editor\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[editsweep.editors]\nfaulty = faulty_editor:FaultySpec\n"
+    )
+    monkeypatch.syspath_prepend(home)
+    path = os.pathsep.join(filter(None, [str(home), os.environ.get("PYTHONPATH")]))
+    monkeypatch.setenv("PYTHONPATH", path)
+    yield orders
+    sys.modules.pop("faulty_editor", None)

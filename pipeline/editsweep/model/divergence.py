@@ -27,7 +27,7 @@ def divergences(
         patches: the patches.
 
     Raises:
-        ModelError: one prompt alone does not fit into memory.
+        EditError: one prompt alone does not fit into memory.
     """
     asked = [i for i, patch in enumerate(patch_of) if patches[patch] is not None]
     if not asked:

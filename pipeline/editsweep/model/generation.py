@@ -2,18 +2,21 @@
 
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from editsweep.model.language_model import LanguageModel
+from editsweep.model.memory import in_halves, too_large
 from editsweep.model.patch import Patch, applied
 from editsweep.model.scoring import log_softmax
 
 Choose = Callable[[Tensor, Sequence[int]], Tensor]
-"""Next token ids [rows] from log-probabilities [rows, vocabulary] and the rows' numbers."""
+"""Next token ids [rows] from log-probabilities [rows, vocabulary] and the rows' places in the batch."""
+
+Begin = Callable[[Sequence[int]], Choose]
+"""What chooses for one batch, given the numbers of its rows; begun anew if that has to be halved."""
 
 Ended = Callable[[list[int]], bool]
 """Whether a row that has said these ids is done, beyond having said the end of text."""
@@ -35,6 +38,9 @@ def greedy(
 
     A patch's prefix is put in front of its prompt. The text keeps its leading space. With `natural`
     it ends where a person would take the answer to be over, with its first line or sentence.
+
+    Raises:
+        EditError: one text alone does not fit into memory.
     """
 
     def ended(made: list[int]) -> bool:
@@ -47,7 +53,7 @@ def greedy(
         prompts,
         patches,
         [new_tokens] * len(prompts),
-        lambda logp, _: logp.argmax(-1),
+        lambda _: _likeliest,
         ended if natural else None,
     )
     return [natural_part(text) for text in texts] if natural else texts
@@ -73,19 +79,26 @@ def write(
 
     Each row has dice of its own, so it does not depend on the others. Returns what follows the
     prompt; a prompt that is longer is followed by one token.
-    """
-    dice = [torch.Generator().manual_seed(seed) for seed in seeds]
 
-    def draw(logp: Tensor, rows: Sequence[int]) -> Tensor:
-        best = logp.cpu().topk(top_k, -1)
-        drawn = [
-            torch.multinomial(chances, 1, generator=dice[row])
-            for row, chances in zip(rows, best.values.exp(), strict=True)
-        ]
-        return best.indices.gather(-1, torch.stack(drawn))[:, 0]
+    Raises:
+        EditError: one text alone does not fit into memory.
+    """
+
+    def begin(rows: Sequence[int]) -> Choose:
+        dice = [torch.Generator().manual_seed(seeds[row]) for row in rows]
+
+        def draw(logp: Tensor, at: Sequence[int]) -> Tensor:
+            best = logp.cpu().topk(top_k, -1)
+            drawn = [
+                torch.multinomial(chances, 1, generator=dice[place])
+                for place, chances in zip(at, best.values.exp(), strict=True)
+            ]
+            return best.indices.gather(-1, torch.stack(drawn))[:, 0]
+
+        return draw
 
     own = [len(model.tokenizer(prompt)["input_ids"]) for prompt in prompts]
-    return _spoken(model, prompts, patches, [max(1, tokens - n) for n in own], draw)
+    return _spoken(model, prompts, patches, [max(1, tokens - n) for n in own], begin)
 
 
 def sample(
@@ -109,33 +122,39 @@ def _spoken(
     prompts: Sequence[str],
     patches: Sequence[Patch | None],
     counts: Sequence[int],
-    choose: Choose,
+    begin: Begin,
     ended: Ended | None = None,
 ) -> list[str]:
     """What follows each prompt under its patch, at most `counts` tokens of it."""
     texts = [(patch.prefix if patch else "") + p for p, patch in zip(prompts, patches, strict=True)]
     ids = [model.tokenizer(text)["input_ids"] for text in texts]
-    said: dict[int, str] = {}
-    sizes = [len(row) + count for row, count in zip(ids, counts, strict=True)]
-    for rows in _by_length(sizes, model.token_budget):
+
+    def speak(rows: Sequence[int]) -> dict[int, str]:
         made = extend(
             model,
             [ids[i] for i in rows],
             [patches[i] for i in rows],
             max(counts[i] for i in rows),
-            partial(_chosen, choose, rows),
+            begin(rows),
             ended,
         )
-        said |= {
+        return {
             i: model.tokenizer.decode(tokens[: counts[i]])
             for i, tokens in zip(rows, made, strict=True)
         }
+
+    def alone(row: int, told: str) -> dict[int, str]:
+        raise too_large(f"a text of {len(ids[row]) + counts[row]} tokens", told)
+
+    said: dict[int, str] = {}
+    sizes = [len(row) + count for row, count in zip(ids, counts, strict=True)]
+    for some in in_halves(_by_length(sizes, model.token_budget), speak, alone):
+        said |= some
     return [said[i] for i in range(len(prompts))]
 
 
-def _chosen(choose: Choose, rows: Sequence[int], logp: Tensor, at: Sequence[int]) -> Tensor:
-    """What `choose` takes for the rows of one batch, whose numbers in all are `rows`."""
-    return choose(logp, [rows[i] for i in at])
+def _likeliest(logp: Tensor, _: Sequence[int]) -> Tensor:
+    return logp.argmax(-1)
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """What a model, edited row by row, thinks of given continuations: one pass for many edits."""
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,8 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from editsweep.errors import ModelError
 from editsweep.model.language_model import LanguageModel
+from editsweep.model.memory import in_halves, too_large
 from editsweep.model.packing import Query, Row, batches, rows_of, tensors
 from editsweep.model.patch import Patch, applied
 
@@ -36,7 +35,7 @@ def score(
     Rows are packed under the model's token budget; out of memory, the budget is halved.
 
     Raises:
-        ModelError: one row alone does not fit into memory.
+        EditError: one row alone does not fit into memory.
     """
     return _read(model, queries, patches, partial(_scores, model, queries))
 
@@ -47,7 +46,7 @@ def next_hidden(
     """What predicts the first scored token of every query under its patch [queries, d].
 
     Raises:
-        ModelError: one row alone does not fit into memory.
+        EditError: one row alone does not fit into memory.
     """
 
     def first(batch: Sequence[Row], hidden: Tensor) -> dict[int, Tensor]:
@@ -67,21 +66,14 @@ def _read(
     take: Callable[[Sequence[Row], Tensor], dict[int, _Found]],
 ) -> list[_Found]:
     """What `take` gets out of the hidden states [rows, tokens, d] of each batch, by query."""
+
+    def alone(row: Row, told: str) -> dict[int, _Found]:
+        raise too_large(f"a row of {len(row.tokens)} tokens", told)
+
     found: dict[int, _Found] = {}
-    budget = model.token_budget
-    todo = deque(batches(rows_of(queries, budget), budget))
-    while todo:
-        batch = todo.popleft()
-        try:
-            found |= _pass(model, batch, patches, take)
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            if len(batch) == 1:
-                tokens = len(batch[0].tokens)
-                raise ModelError(f"a row of {tokens} tokens does not fit into memory") from error
-            half = len(batch) // 2
-            todo.extendleft([batch[half:], batch[:half]])
+    packed = batches(rows_of(queries, model.token_budget), model.token_budget)
+    for some in in_halves(packed, lambda batch: _pass(model, batch, patches, take), alone):
+        found |= some
     return [found[index] for index in range(len(queries))]
 
 
@@ -158,8 +150,3 @@ def log_softmax(model: LanguageModel, hidden: Tensor) -> Tensor:
     if cap:
         logits = cap * torch.tanh(logits / cap)
     return torch.log_softmax(logits, -1)
-
-
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether `error` says that a device or the host has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 
@@ -29,6 +30,7 @@ from editsweep.run.stop import Stop
 from editsweep.run.tasks import AssetTask, BaseTask, Died, EditTask, Event, Failure, Outcome, Task
 from editsweep.run.units import Unit
 from editsweep.run.writer import Writer
+from editsweep.store import durable
 from editsweep.store.store import SweepStore
 
 WAIT_S = 1.0
@@ -355,25 +357,31 @@ class Dispatch:
 
 
 class BaseAnswers:
-    """What the unedited model said, one Arrow file a slice, named by the slice's content."""
+    """What the unedited model said, one Arrow file a slice: `<slice>.<sha256 of the file>.arrow`."""
 
     def __init__(self, folder: Path) -> None:
         """`folder` is made when something is kept."""
         self._folder = folder
 
     def keep(self, key: str, data: bytes) -> None:
-        """Write one slice's answers; they can be had again, so this does not wait for the disk."""
-        self._folder.mkdir(exist_ok=True)
-        draft = self._folder / f".{key}"
-        draft.write_bytes(data)
-        draft.replace(self._folder / f"{key}.arrow")
+        """Write one slice's answers; they can be had again, so this does not wait for the disk.
+
+        Raises:
+            StoreError: they cannot be written.
+        """
+        with durable.explained(self._folder, "keep what the unedited model said"):
+            self._folder.mkdir(exist_ok=True)
+            draft = self._folder / f".{key}"
+            draft.write_bytes(data)
+            draft.replace(self._folder / f"{key}.{sha256(data).hexdigest()}.arrow")
 
     def find(self, key: str) -> pa.Table | None:
-        """One slice's answers, or None when they are not there or damaged."""
-        try:
-            return schema.from_ipc((self._folder / f"{key}.arrow").read_bytes())
-        except (OSError, pa.ArrowInvalid):
-            return None
+        """One slice's answers, or None when they are not there or not what was written."""
+        for path in sorted(self._folder.glob(f"{key}.*.arrow")):
+            data = path.read_bytes()
+            if path.name == f"{key}.{sha256(data).hexdigest()}.arrow":
+                return schema.from_ipc(data)
+        return None
 
 
 def _queue(plan: Plan, sequences: Sequences, bases: BaseAnswers) -> Queue:

@@ -19,6 +19,7 @@ from editsweep.run.resolve import resolve
 from editsweep.run.stop import stoppable
 from editsweep.run.sweep import Sweep
 from editsweep.run.untrained import trained_first
+from editsweep.store import durable
 from editsweep.store.store import SweepStore
 
 EXPERIMENT = "editsweep"
@@ -150,7 +151,8 @@ def _result(plan: Plan, store: SweepStore, units_now: int, record_error: str = "
 def _bind(store: SweepStore, plan: Plan) -> None:
     """Tie the folder to this sweep; a folder without any result can be tied anew."""
     if not store.committed():
-        (store.folder / "sweep.lock.yaml").unlink(missing_ok=True)
+        with durable.explained(store.folder, "bind it"):
+            (store.folder / "sweep.lock.yaml").unlink(missing_ok=True)
     store.bind(plan.resolved, plan.sweep_id)
     store.write_json("plan.json", plan.to_json())
 

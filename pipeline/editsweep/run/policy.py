@@ -8,8 +8,9 @@
 
 A task that was on a worker when that died may be its victim, not its killer. So it goes to the end
 of the queue and runs with nothing beside it; only one that kills its worker alone, twice, is dead.
-A task that raises gets one more chance, alone too. One whose node was lost is simply done again,
-unless that happens to it time after time: it may be what takes the nodes down.
+A task that raises gets two more chances: at the end of the queue, where an error that passes has
+had the time to, then alone. One whose node was lost is simply done again, unless that happens to
+it time after time: it may be what takes the nodes down.
 
 A task may run in two copies. The first that is done counts; while one still runs, what becomes of
 the other decides nothing.
@@ -20,11 +21,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from math import isfinite
+from typing import Literal
 
 NOT_MADE = "what it needs could not be made"
 DEATHS_ALONE = 2
 LOSSES = 3
-RAISES = 2
+RAISES = 3
 
 
 class State(Enum):
@@ -163,8 +165,15 @@ class Queue:
 
     def raised(self, task_id: str, reason: str) -> None:
         """A running task raised an exception; `reason` is kept for its failure rows."""
-        if entry := self._stop(task_id):
-            entry.raises += 1
+        alone = self._alone == task_id
+        entry = self._stop(task_id)
+        if entry is None:
+            return
+        entry.raises += 1
+        if entry.raises == 1 and not alone:
+            entry.state, entry.copied = State.PENDING, False
+            self._make_ready(entry, "end")
+        else:
             self._suspect(entry, reason, entry.raises >= RAISES)
 
     def died(self, task_id: str, reason: str, node_lost: bool = False) -> None:
@@ -177,7 +186,7 @@ class Queue:
         forgiven = node_lost and entry.losses <= LOSSES
         if forgiven and not alone:
             entry.state, entry.copied = State.PENDING, False
-            self._make_ready(entry, at_once=True)
+            self._make_ready(entry, "front")
             return
         entry.deaths_alone += alone and not forgiven
         self._suspect(entry, reason, entry.deaths_alone >= DEATHS_ALONE)
@@ -239,12 +248,13 @@ class Queue:
             self._alone = ""
         return self._entries[task_id]
 
-    def _make_ready(self, entry: _Entry, at_once: bool = False) -> None:
-        """Into its lane: at the end, or at the front if it is larger than the first or `at_once`."""
+    def _make_ready(self, entry: _Entry, where: Literal["size", "front", "end"] = "size") -> None:
+        """Into its lane; by `size` at the front if it is larger than the first, else at the end."""
         task_id, line = entry.item.task_id, self._ready.setdefault(entry.item.lane, OrderedDict())
         first = next(iter(line), task_id)
         line[task_id] = None
-        if at_once or _rank(entry.item) < _rank(self._entries[first].item):
+        is_larger = _rank(entry.item) < _rank(self._entries[first].item)
+        if where == "front" or (where == "size" and is_larger):
             line.move_to_end(task_id, last=False)
         self._count(entry)
 

@@ -12,7 +12,7 @@ from editsweep.report.chains import curves
 from editsweep.report.compare import Side, compare
 from editsweep.report.conditions import can_condition
 from editsweep.report.write import read_plan, write_report
-from editsweep.store import tracking, tracking_one
+from editsweep.store import durable, tracking, tracking_one
 from editsweep.store.store import SweepStore
 from editsweep.store.tracking_client import RecordResult
 from editsweep.store.tracking_one import OneRun
@@ -90,10 +90,12 @@ def report(folder: Path) -> tuple[Path, Path]:
     """Write the report of what is committed; the paths of `leaderboard.csv` and `report.html`.
 
     Raises:
-        StoreError: it is not the folder of a sweep, or a part cannot be read.
+        StoreError: it is not the folder of a sweep, a part cannot be read, or the report cannot be
+            written.
     """
     read_plan(folder)
-    return write_report(folder, SweepStore(folder).tables())
+    with durable.explained(folder, "write the report"):
+        return write_report(folder, SweepStore(folder).tables())
 
 
 def record(

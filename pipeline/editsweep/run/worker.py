@@ -13,12 +13,15 @@ import torch
 
 from editsweep.core import schema
 from editsweep.editors.base import Editor, EditorSpec
+from editsweep.errors import EditError
 from editsweep.model.cache import cache_root
+from editsweep.model.intact import changed, checksums
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.load import load
 from editsweep.run.assets import asset_folder, obtain
 from editsweep.run.chain import Chain, Checkpoint, go_on
 from editsweep.run.evaluate import ask_base, evaluated
+from editsweep.run.halving import halving
 from editsweep.run.in_turn import in_turn
 from editsweep.run.plan import Recipe
 from editsweep.run.resolve import ModelUse
@@ -49,9 +52,13 @@ class Worker:
         self._model: tuple[ModelUse, LanguageModel] | None = None
         self._editor: tuple[EditorSpec, tuple[str, ...], Editor] | None = None
         self._just_loaded: Loaded | None = None
+        self._weights: Mapping[str, int] = {}
 
     def run(self, task: Task) -> Outcome:
-        """Do one task. An exception comes back as the outcome's failure, never out of here."""
+        """Do one task. An exception comes back as the outcome's failure, never out of here.
+
+        A task that leaves the model's weights changed has failed, and the model is loaded anew.
+        """
         torch.set_num_threads(self.threads)
         start = perf_counter()
         parts: Mapping[str, bytes] = {}
@@ -60,6 +67,11 @@ class Worker:
             parts, chain = self._do(task)
         except Exception as error:
             failure = Failure.of(error)
+        try:
+            self._check_weights()
+        except Exception as error:
+            self._model = self._editor = None
+            parts, chain, failure = {}, None, failure or Failure.of(error)
         seconds, host = perf_counter() - start, platform.node()
         loaded, self._just_loaded = self._just_loaded, None
         return Outcome(task.task_id, parts, seconds, host, failure, chain, loaded)
@@ -81,7 +93,7 @@ class Worker:
         if task.chain is not None and step is not None and not step.each_step:
             step, total = None, step
         plain = in_turn(self._built(task.spec, task.recipes, model), task.spec, model)
-        editor = restrained(plain, model, step)
+        editor = halving(restrained(plain, model, step))
         base, ids, seed = schema.from_ipc(task.base), task.ids, task.seed
         if task.chain is None:
             made = evaluated(model, editor, task.groups, base, ids, seed, task.settings)
@@ -101,7 +113,20 @@ class Worker:
             worker = f"{platform.node()}:{os.getpid()}"
             seconds = round(perf_counter() - start, 3)
             self._just_loaded = Loaded(use.entry.name, seconds, worker)
+            self._weights = checksums(self._model[1])
         return self._model[1]
+
+    def _check_weights(self) -> None:
+        names = changed(self._weights, self._model[1]) if self._model else []
+        if names:
+            shown = ", ".join(names[:3])
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise EditError(
+                "weights_changed",
+                f"the model's own weights were written and not put back ({shown}{more}), so "
+                "nothing of this unit is kept: an editor gives back a patch, see "
+                "editsweep.testing.check_editor",
+            )
 
     def _built(
         self, spec: EditorSpec, recipes: Mapping[str, Recipe], model: LanguageModel

@@ -11,7 +11,6 @@ import hashlib
 from pathlib import Path
 
 from editsweep.core.names import safe_name
-from editsweep.errors import StoreError
 from editsweep.store import durable
 
 SUFFIX = ".safetensors"
@@ -32,9 +31,10 @@ class ChainFiles:
         """
         digest = hashlib.sha256(data).hexdigest()
         self._write(cell_id, f"{safe_name('unit', unit_id)}.{digest}{SUFFIX}", data)
-        for stale in self._home(cell_id).glob(f"{unit_id}.*"):
-            if digest not in stale.name:
-                stale.unlink()
+        with durable.explained(self._home(cell_id), "remove an old state of a sequence"):
+            for stale in self._home(cell_id).glob(f"{unit_id}.*"):
+                if digest not in stale.name:
+                    stale.unlink()
 
     def lose(self, cell_id: str, unit_id: str, reason: str) -> None:
         """Write down that the sequence ended with this unit, and why.
@@ -45,9 +45,14 @@ class ChainFiles:
         self._write(cell_id, f"{safe_name('unit', unit_id)}.lost", reason.encode())
 
     def forget(self, cell_id: str, unit_id: str) -> None:
-        """Remove a unit's state, if it is there."""
-        for path in self._home(cell_id).glob(f"{unit_id}.*"):
-            path.unlink(missing_ok=True)
+        """Remove a unit's state, if it is there.
+
+        Raises:
+            StoreError: it cannot be removed.
+        """
+        with durable.explained(self._home(cell_id), "remove an old state of a sequence"):
+            for path in self._home(cell_id).glob(f"{unit_id}.*"):
+                path.unlink(missing_ok=True)
 
     def path(self, cell_id: str, unit_id: str) -> Path | None:
         """The file of a unit's state, or None; whether it is whole is not looked at."""
@@ -71,7 +76,7 @@ class ChainFiles:
 
     def _write(self, cell_id: str, name: str, data: bytes) -> None:
         home = self._home(cell_id)
-        try:
+        with durable.explained(home, "keep the state of a sequence"):
             draft = self.folder.parent / ".tmp" / name
             for folder in (home, draft.parent):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -79,8 +84,3 @@ class ChainFiles:
             draft.replace(home / name)
             for folder in (home, self.folder, self.folder.parent):
                 durable.sync_folder(folder)
-        except OSError as error:
-            raise StoreError(
-                f"{home}: cannot keep the state of a sequence: {error.strerror or error}. Make "
-                "room or mend the folder's rights, then give the same command again."
-            ) from error

@@ -2,8 +2,27 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from editsweep.errors import StoreError
+
+
+@contextmanager
+def explained(folder: Path, what: str) -> Iterator[None]:
+    """Within the block an error of the disk says what could not be done and how to go on.
+
+    Raises:
+        StoreError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: cannot {what}: {error.strerror or error}. Make room or mend the "
+            "folder's rights, then give the same command again; what was kept stays."
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -47,8 +66,8 @@ def move_folder(source: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
-def append_line(path: Path, text: str) -> None:
-    """Append one line and wait until the disk has it.
+def append_line(path: Path, text: str, wait: bool = True) -> None:
+    """Append one line and, if asked to `wait`, do so until the disk has it.
 
     Raises:
         OSError: it could not be written; the file is as it was before.
@@ -58,7 +77,8 @@ def append_line(path: Path, text: str) -> None:
         try:
             file.write(text.encode() + b"\n")
             file.flush()
-            os.fsync(file.fileno())
+            if wait:
+                os.fsync(file.fileno())
         except OSError:
             os.ftruncate(file.fileno(), before)
             raise

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class SweepStore:
                 shutil.rmtree(self.folder / ".tmp", ignore_errors=True)
                 durable.drop_torn_line(self._manifest)
                 durable.drop_torn_line(self.folder / "progress.jsonl")
-            self._done = set(self.committed())
+                self._done = set(self.committed())
             try:
                 yield self
             finally:
@@ -196,8 +196,7 @@ class SweepStore:
         self._need_lock()
         with self._writing("note an event"):
             line = json.dumps({"time": _now(), **fields})
-            with (self.folder / "progress.jsonl").open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            durable.append_line(self.folder / "progress.jsonl", line, wait=False)
 
     def write_json(self, name: str, value: object) -> None:
         """Write `value` to the file `name` in the folder, in one step."""
@@ -254,15 +253,8 @@ class SweepStore:
         whole = pa.concat_tables(tables)
         return whole.take(pc.sort_indices(whole, [(key, "ascending") for key in _ORDER[kind]]))
 
-    @contextmanager
-    def _writing(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StoreError(
-                f"{self.folder}: cannot {what}: {error.strerror or error}. Make room or mend the "
-                "folder's rights, then give the same command again; what was kept stays."
-            ) from error
+    def _writing(self, what: str) -> AbstractContextManager[None]:
+        return durable.explained(self.folder, what)
 
 
 def _fingerprint(text: str) -> object:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from editsweep.errors import ModelError
+from editsweep.errors import EditError
 from editsweep.model import scoring
 from editsweep.model.packing import Query
 from editsweep.model.patch import Dense, LowRank, Patch
@@ -96,7 +96,7 @@ def test_a_row_that_never_fits_says_so(monkeypatch):
         raise torch.OutOfMemoryError("too much")
 
     monkeypatch.setattr(scoring, "_pass", never)
-    with pytest.raises(ModelError, match="does not fit"):
+    with pytest.raises(EditError, match=r"out_of_memory: .*does not fit .*too much"):
         score(tiny_model(), queries(tiny_model()), [None])
 
 

@@ -146,15 +146,15 @@ def test_a_unit_that_kills_its_worker_alone_becomes_failure_rows(tmp_path, monke
     assert {(row["phase"], row["value"]) for row in lost} == {("post", None)}
 
 
-def test_a_unit_that_raises_gets_one_more_chance(tmp_path, monkeypatch):
+def test_a_unit_that_raises_gets_two_more_chances(tmp_path, monkeypatch):
     def fault(task, attempt):
         error = Failure.of(RuntimeError("boom"))
-        wanted = edit_task("ft")(task) and (attempt == 1 or task.ids.first_position == 2)
+        wanted = edit_task("ft")(task) and (attempt <= 2 or task.ids.first_position == 2)
         return Outcome(task.task_id, {}, 0, "", error) if wanted else None
 
     result, executor = start(tmp_path / "t", monkeypatch, fault)
     assert (result.exit_code, result.edits_failed) == (WITH_FAILURES, 2)
-    assert max(executor.given.count(task_id) for task_id in executor.given) == 2
+    assert max(executor.given.count(task_id) for task_id in executor.given) == 3
     rows = SweepStore(result.folder).table("edits").to_pylist()
     assert {r["error_text"] for r in rows if r["status"] == "failed"} == {"boom"}
     assert (

@@ -195,9 +195,10 @@ def test_exceptions_are_counted_apart_from_deaths():
     queue.died("a", "gone")
     queue.take()
     queue.raised("a", "boom")
-    assert queue.states()["a"] is State.SUSPECT
-    queue.take()
-    queue.raised("a", "boom again")
+    for _ in range(RAISES - 1):
+        assert queue.states()["a"] is State.SUSPECT
+        queue.take()
+        queue.raised("a", "boom again")
     assert queue.collect_dead() == [("a", "boom again")]
 
 
@@ -215,6 +216,21 @@ def test_what_needs_a_dead_task_is_dead_too():
         "edit": "what it needs could not be made: boom",
     }
     assert queue.over
+
+
+def test_a_task_that_raises_is_done_after_the_others_and_then_alone():
+    queue = Queue([Item("odd", cost=9), Item("b"), Item("c")])
+    assert [queue.take().task_id for _ in range(2)] == ["odd", "b"]
+    queue.raised("odd", "boom")
+    assert [queue.take().task_id for _ in range(2)] == ["c", "odd"]
+    queue.raised("odd", "boom")
+    assert queue.take() is None
+    queue.finished("b")
+    queue.finished("c")
+    assert queue.take().task_id == "odd"
+    queue.finished("odd")
+    assert queue.over
+    assert queue.collect_dead() == []
 
 
 @pytest.mark.parametrize("report", [Queue.finished, lambda q, t: q.died(t, "")])

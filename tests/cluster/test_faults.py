@@ -1,0 +1,100 @@
+"""Real workers that kill themselves at chosen places: the tables of an undisturbed run.
+
+EDITSWEEP_TEST_SEED chooses which edits are struck.
+"""
+
+import os
+import signal
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from editsweep.run.drive import WITH_FAILURES, RunOptions, run_sweep
+from editsweep.run.layout import cores
+from editsweep.run.progress import Silent
+from editsweep.run.sweep import parse_sweep
+from editsweep.store.store import SweepStore
+
+pytestmark = pytest.mark.cluster
+
+EDITS = Path(__file__).parents[1] / "data" / "edits.jsonl"
+SEED = int(os.environ.get("EDITSWEEP_TEST_SEED", "0"))
+WORKER = "ray::Worker"
+
+
+class Killer(Silent):
+    """Kills one worker from outside, whatever it does, at the first committed edit.
+
+    Once: with its own fault no healthy edit loses a worker alone twice, which would be its fault.
+    """
+
+    def __init__(self):
+        self.struck = 0
+
+    def update(self, now):
+        if now.done and not self.struck:
+            self.struck += 1
+            for pid in workers()[:1]:
+                os.kill(pid, signal.SIGKILL)
+
+
+def workers():
+    """Processes below this one that are workers."""
+    parents, names = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+            names[int(stat.parent.name)] = (stat.parent / "cmdline").read_bytes().decode()
+        except OSError:
+            continue
+
+    def ours(pid):
+        return pid == os.getpid() or (pid in parents and ours(parents[pid]))
+
+    return [pid for pid, name in names.items() if WORKER in name and ours(pid)]
+
+
+def results(folder, without):
+    """All rows but those of one edit, without what is timed."""
+    tables = SweepStore(folder).tables()
+    (lost,) = {row["edit_id"] for row in tables["edits"].to_pylist() if row["subject"] == without}
+    found = {
+        kind: [row for row in table.to_pylist() if row["edit_id"] != lost]
+        for kind, table in tables.items()
+    }
+    found["edits"] = [row | {"edit_s": 0, "probe_s": 0} for row in found["edits"]]
+    return found
+
+
+@pytest.mark.timeout(600)
+def test_only_what_kills_its_worker_each_time_is_lost(tmp_path, faulty):
+    with EDITS.open() as file:
+        subjects = [line.split('"')[3] for line in file][:5]
+    assert subjects[0] == "Lyon"
+    text = f"""
+name: t
+models: [tiny-llama]
+editors: [{{name: faulty, orders: "{faulty}"}}]
+datasets: [{{name: "{EDITS}", limit: 5}}]
+metrics: {{max_new_tokens: 2}}
+unit_size: 1
+"""
+    calm, folder, killer = tmp_path / "calm" / "t", tmp_path / "t", Killer()
+    run_sweep(parse_sweep(text), calm, RunOptions("inline", threads=1, record=False))
+    Random(SEED).shuffle(subjects)
+    poison = subjects[0]
+    faults = {poison: "die"}
+    faults |= dict(zip(subjects[1:4], ("die", "ask", "reply"), strict=True))
+    for subject, fault in faults.items():
+        (faulty / f"{subject}.{fault}").write_text("always" if subject == poison else "once")
+    count = min(2, cores())
+    options = RunOptions("ray", workers=count, threads=1, cache=tmp_path / "cache", record=False)
+    result = run_sweep(parse_sweep(text), folder, options, killer)
+    assert (result.exit_code, result.edits_failed, killer.struck) == (WITH_FAILURES, 1, 1)
+    assert [path.name for path in faulty.iterdir()] == [f"{poison}.die"]
+    assert results(folder, poison) == results(calm, poison)
+    (lost,) = (r for r in SweepStore(folder).table("edits").to_pylist() if r["status"] != "ok")
+    assert (lost["subject"], lost["error_kind"]) == (poison, "worker_died")
+    lines = (folder / "manifest.jsonl").read_text().splitlines()
+    assert len(lines) == len(SweepStore(folder).committed()) == 5
