@@ -3,18 +3,15 @@
 import contextlib
 import json
 import os
-import secrets
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from editsweep.run.cluster import SHORT_TEMP, _fresh_settings, environment, ray_library
+from editsweep.run.cluster import environment
 from editsweep.run.drive import WITH_FAILURES, RunOptions, run_sweep
 from editsweep.run.layout import cores
 from editsweep.run.progress import Silent
@@ -31,7 +28,7 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[2]
 EDITS = ROOT / "tests" / "data" / "edits.jsonl"
-HOST = "127.0.0.2"  # Ray swaps 127.0.0.1 for an address of the network
+SLOW = {"ES_SLEEP": "1.5"}
 BUSY = b"ray::Worker.run"
 # An editor that changes nothing: it writes down which GPUs it has, sleeps ES_SLEEP seconds an edit,
 # and hangs at `hang`.
@@ -98,52 +95,6 @@ def plugin(tmp_path_factory):
     with environment({"PYTHONPATH": path}):
         yield folder
     sys.path.remove(str(folder))
-
-
-class Nodes:
-    """Ray nodes on this machine, in a cluster with a token, whose head has no work of its own."""
-
-    def __init__(self, temp):
-        from ray.cluster_utils import Cluster
-
-        config = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
-        head = {"num_cpus": 0, "include_dashboard": False, "_system_config": config}
-        self._plain = {"node_ip_address": HOST, "object_store_memory": 100 * 2**20}
-        head |= {"temp_dir": str(temp), **self._plain}
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
-        self.address = self._cluster.address
-
-    def add(self, **has):
-        with environment({"ES_SLEEP": "1.5"}):
-            return self._cluster.add_node(**{"num_cpus": 1, **self._plain, **has})
-
-    def remove(self, node):
-        self._cluster.remove_node(node, allow_graceful=False)
-
-    def close(self):
-        self._cluster.shutdown()
-
-
-@pytest.fixture(scope="module")
-def nodes(plugin, tmp_path_factory):
-    ray = ray_library()
-    token = tmp_path_factory.mktemp("token") / "token"
-    token.touch(mode=0o600)
-    token.write_text(secrets.token_hex(32))
-    temp = Path(tempfile.mkdtemp(prefix="es-", dir=SHORT_TEMP))
-    settings = {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(token),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }
-    with environment(settings), _fresh_settings(ray):
-        made = Nodes(temp)
-        try:
-            yield made
-        finally:
-            made.close()
-            shutil.rmtree(temp, ignore_errors=True)
 
 
 def options(folder, **changes):
@@ -260,13 +211,13 @@ class Weather(Silent):
 
     def __init__(self, nodes, folder):
         self.nodes, self.folder, self.said = nodes, folder, []
-        self.first, self.later, self.steps = nodes.add(), None, 0
+        self.first, self.later, self.steps = nodes.add(SLOW), None, 0
 
     def update(self, now):
         if not now.done:
             return
         if self.steps == 0:
-            self.later = self.nodes.add()
+            self.later = self.nodes.add(SLOW)
             self.steps, self.known = 1, len(events(self.folder, "loaded"))
         elif self.steps == 1 and len(events(self.folder, "loaded")) > self.known:
             self.nodes.remove(self.first)
@@ -275,14 +226,14 @@ class Weather(Silent):
             self.nodes.remove(self.later)
             self.steps = 3
         elif self.steps == 3 and len(events(self.folder, "worker_died")) > 1:
-            self.later = self.nodes.add()
+            self.later = self.nodes.add(SLOW)
             self.steps = 4
 
     def say(self, message):
         self.said.append(message)
 
 
-def test_workers_follow_the_nodes_of_a_cluster(tmp_path, nodes):
+def test_workers_follow_the_nodes_of_a_cluster(tmp_path, plugin, nodes):
     settings = ["seeds=[0, 1, 2]", "unit_size=1"]
     folder = tmp_path / "t"
     weather = Weather(nodes, folder)
@@ -300,11 +251,11 @@ def test_workers_follow_the_nodes_of_a_cluster(tmp_path, nodes):
     assert (folder / "leaderboard.csv").read_bytes() == whole
 
 
-def test_workers_share_a_gpu(tmp_path, nodes):
+def test_workers_share_a_gpu(tmp_path, plugin, nodes):
     notes, folder = tmp_path / "notes", tmp_path / "t"
     notes.mkdir()
     sweep = parse_sweep(SLEEP, [f"editors=[{{name: sleep, notes: {notes}}}]"])
-    node = nodes.add(num_cpus=2, num_gpus=1)
+    node = nodes.add(SLOW, num_cpus=2, num_gpus=1)
     chosen = options(folder, address=nodes.address, gpus_per_worker=0.5)
     try:
         assert run_sweep(sweep, folder, chosen).exit_code == 0

@@ -1,16 +1,22 @@
 """Assets on disk: made once by content, whole or not at all, found again by every worker.
 
-<cache>/assets/<key>/tensors.safetensors   meta.json (with the sha256 of the tensors)
+A worker whose cache is not the driver's sends what it has made as files, and gets as files what
+others have made.
+
+<cache>/assets/<key>/tensors.safetensors   meta.json (with the sha256 of the tensors, and who made it)
 <cache>/making/<key>/                      while it is made: a lock, and what its maker keeps there
 """
 
 import json
+import os
+import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -24,6 +30,13 @@ from editsweep.run.plan import Recipe
 from editsweep.store.lock import in_turn
 
 LOCK = "lock"
+TENSORS, META = "tensors.safetensors", "meta.json"
+
+Files = Mapping[str, pa.Buffer]
+"""The files of an asset by their names."""
+
+Parcel = Callable[[], Files]
+"""Gives an asset's files when they are wanted."""
 
 
 def asset_folder(cache: Path, key: str) -> Path:
@@ -31,8 +44,10 @@ def asset_folder(cache: Path, key: str) -> Path:
     return cache / "assets" / key
 
 
-def obtain(cache: Path, recipe: Recipe, model: LanguageModel) -> Asset:
-    """The asset from this machine's cache, made and kept there if it is not there yet.
+def obtain(
+    cache: Path, recipe: Recipe, model: LanguageModel, parcel: Parcel | None = None
+) -> Asset:
+    """The asset from this machine's cache; if it is not there yet, out of `parcel`, or made.
 
     Raises:
         DataError: the source has other records than when the sweep was planned.
@@ -42,10 +57,32 @@ def obtain(cache: Path, recipe: Recipe, model: LanguageModel) -> Asset:
         return kept
     with making(cache, recipe.key) as work:
         kept = find_asset(cache, recipe.key)
+        if kept is None and parcel is not None:
+            keep_files(cache, recipe.key, parcel())
+            kept = find_asset(cache, recipe.key)
         if kept is None:
             kept = make_asset(recipe, model, work)
             keep_asset(cache, recipe.key, kept)
     return kept
+
+
+def files_of(cache: Path, key: str) -> Files | None:
+    """The files of an asset, mapped into memory; None when it is not there or damaged."""
+    if find_asset(cache, key) is None:
+        return None
+    folder = asset_folder(cache, key)
+    return {name: pa.memory_map(str(folder / name)).read_buffer() for name in (TENSORS, META)}
+
+
+def keep_files(cache: Path, key: str, files: Files) -> Path:
+    """Keep an asset that came as files, unless it is there already."""
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        for name in (TENSORS, META):
+            (folder / name).write_bytes(files[name])
+
+    return publish(write, asset_folder(cache, key))
 
 
 def built(
@@ -99,10 +136,11 @@ def keep_asset(cache: Path, key: str, asset: Asset) -> Path:
 
     def write(folder: Path) -> None:
         folder.mkdir()
-        path = folder / "tensors.safetensors"
+        path = folder / TENSORS
         save_file(tensors or {"": torch.empty(0)}, path)
-        meta = {"sha256": file_sha256(path), "meta": dict(asset.meta)}
-        (folder / "meta.json").write_text(json.dumps(meta, ensure_ascii=False), encoding="utf-8")
+        maker = f"{platform.node()}:{os.getpid()}"
+        meta = {"sha256": file_sha256(path), "maker": maker, "meta": dict(asset.meta)}
+        (folder / META).write_text(json.dumps(meta, ensure_ascii=False), encoding="utf-8")
 
     return publish(write, asset_folder(cache, key))
 
@@ -110,9 +148,9 @@ def keep_asset(cache: Path, key: str, asset: Asset) -> Path:
 def find_asset(cache: Path, key: str) -> Asset | None:
     """The asset `key`, or None when it is not there or damaged; a damaged one is removed."""
     folder = asset_folder(cache, key)
-    path = folder / "tensors.safetensors"
+    path = folder / TENSORS
     try:
-        kept: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        kept: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
         if file_sha256(path) != kept["sha256"]:
             raise ValueError("other content than was written")
         tensors = {name: t for name, t in load_file(path).items() if name}

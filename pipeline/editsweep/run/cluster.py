@@ -71,9 +71,10 @@ def living_nodes(ray: Any) -> dict[str, Machine]:
     }
 
 
-def node_of(_worker: object) -> str:
-    """The id of the node on which this runs; to be called in an actor."""
-    return str(ray_library().get_runtime_context().get_node_id())
+def place_of(worker: Any, mark: Path) -> tuple[str, bool]:
+    """The id of a worker's node, and whether its cache has the file `mark`; called in its actor."""
+    node = ray_library().get_runtime_context().get_node_id()
+    return str(node), (worker.cache / mark).exists()
 
 
 @contextmanager

@@ -2,21 +2,25 @@
 
 Actors are not restarted by Ray (`max_restarts=0`): the driver sees every death, replaces the
 worker, and the queue decides about the task. Nothing durable lies in the cluster. Where that is not
-our own, workers come and go with its nodes.
+our own, workers come and go with its nodes, and those that do not see our cache get the assets that
+they need from it, and send those that they make.
 """
 
+import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Self
 
 from editsweep.errors import WorkerError
-from editsweep.run.cluster import joined, living_nodes, node_of, private_cluster, ray_library
+from editsweep.model.cache import cache_root
+from editsweep.run.assets import Files, asset_folder, files_of, keep_files
+from editsweep.run.cluster import joined, living_nodes, place_of, private_cluster, ray_library
 from editsweep.run.layout import Layout, room
-from editsweep.run.tasks import AssetTask, Died, Event, Failure, Outcome, Task
+from editsweep.run.tasks import AssetTask, BaseTask, Died, Event, Failure, Outcome, Task
 from editsweep.run.worker import Worker
 
 GONE = "the worker process died"
@@ -29,11 +33,15 @@ FAILED_STARTS = 4
 
 @dataclass
 class _Actor:
-    """A worker; it has a `node` once it runs, and until then the reference of its first call."""
+    """A worker; it has a `node` once it runs, and until then the reference of its first call.
+
+    It `shares` our cache where the same folder is its own.
+    """
 
     handle: Any
     first: Any
     node: str = ""
+    shares: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,17 @@ class _Flight:
     task_id: str
     since: float
     until: float = float("inf")
+
+
+@dataclass(frozen=True)
+class _Parcel:
+    """An asset's files in the cluster, got when they are asked for."""
+
+    reference: Any
+
+    def __call__(self) -> Files:
+        files: Files = ray_library().get(self.reference)
+        return files
 
 
 class RayPool:
@@ -64,6 +83,8 @@ class RayPool:
         """
         self._layout = layout
         self._cache = cache
+        self._root = cache or cache_root()
+        self._parcels: dict[str, _Parcel] = {}
         self._address = address
         self._most = most
         self._wanted = layout.workers
@@ -81,6 +102,7 @@ class RayPool:
         """Start or join the cluster, and the actors in it."""
         try:
             self._ray = ray_library()
+            self._mark = self._held.enter_context(_mark(self._root))
             if self._address is None:
                 self._held.enter_context(private_cluster(self._ray, self._layout))
             else:
@@ -110,7 +132,9 @@ class RayPool:
 
     def submit(self, worker: int, task: Task) -> None:
         """Send a task to an idle worker."""
-        reference = self._actors[worker].handle.run.remote(task)
+        actor = self._actors[worker]
+        sent = task if actor.shares else self._with_parcels(task)
+        reference = actor.handle.run.remote(sent)
         flight = _Flight(worker, task.task_id, monotonic())
         if self._unit_timeout is not None and not isinstance(task, AssetTask):
             flight = _Flight(worker, task.task_id, flight.since, flight.since + self._unit_timeout)
@@ -148,7 +172,7 @@ class RayPool:
     def _started(self, worker: int) -> None:
         actor = self._actors[worker]
         try:
-            actor.node = self._ray.get(actor.first)
+            actor.node, actor.shares = self._ray.get(actor.first)
         except self._ray.exceptions.RayError as error:
             self._end(worker)
             self._failed_starts += 1
@@ -179,7 +203,27 @@ class RayPool:
             return Died(flight.task_id, f"its result is lost: {_lines(error)[0]}", "node_lost")
         except errors.RayError as error:
             return Outcome(flight.task_id, {}, 0.0, "", Failure.of(error))
+        if outcome.asset is not None:
+            keep_files(self._root, outcome.task_id, outcome.asset)
+            outcome = replace(outcome, asset=None)
         return outcome
+
+    def _with_parcels(self, task: Task) -> Task:
+        """The task with the assets that its worker may lack, or with the wish to be sent its own."""
+        if isinstance(task, BaseTask):
+            return task
+        parcels = {key: parcel for key in task.keys if (parcel := self._parcel(key))}
+        if isinstance(task, AssetTask):
+            return replace(task, parcels=parcels, send=not parcels)
+        return replace(task, parcels=parcels)
+
+    def _parcel(self, key: str) -> _Parcel | None:
+        """An asset of our cache, put into the cluster once; None where we have none either."""
+        if key not in self._parcels and asset_folder(self._root, key).exists():
+            files = files_of(self._root, key)
+            if files is not None:
+                self._parcels[key] = _Parcel(self._ray.put(files))
+        return self._parcels.get(key)
 
     def _died(self, flight: _Flight, node: str, reason: str) -> Died:
         lost = node not in living_nodes(self._ray)
@@ -227,13 +271,24 @@ class RayPool:
 
     def _spawn(self) -> None:
         handle = self._class.remote(self._layout.threads, self._cache, self._layout.gpus)
-        self._actors[next(self._numbers)] = _Actor(handle, handle.__ray_call__.remote(node_of))
+        self._actors[next(self._numbers)] = _Actor(
+            handle, handle.__ray_call__.remote(place_of, self._mark)
+        )
 
     def _end(self, worker: int) -> str:
         """End a worker, whatever it does; gives its node."""
         actor = self._actors.pop(worker)
         self._ray.kill(actor.handle, no_restart=True)
         return actor.node
+
+
+@contextmanager
+def _mark(root: Path) -> Iterator[Path]:
+    """Within the block a file lies in our cache, by which others see that theirs is the same."""
+    folder = root / "drivers"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder) as file:
+        yield Path(file.name).relative_to(root)
 
 
 def _lines(error: Exception) -> list[str]:

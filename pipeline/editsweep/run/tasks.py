@@ -3,12 +3,13 @@
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from editsweep.core.types import EditRequest
 from editsweep.editors.base import EditorSpec
 from editsweep.errors import ConfigError, DataError, EditError, ModelError
 from editsweep.model.restrain import Restraint
+from editsweep.run.assets import Files, Parcel
 from editsweep.run.evaluate import AskSettings, UnitIds
 from editsweep.run.plan import Recipe
 from editsweep.run.resolve import ModelUse
@@ -16,11 +17,18 @@ from editsweep.run.resolve import ModelUse
 
 @dataclass(frozen=True)
 class AssetTask:
-    """Make one asset, unless the worker's cache has it."""
+    """Make one asset, unless the worker's cache has it or `parcels` holds it; `send` its files."""
 
     task_id: str
     model: ModelUse
     recipe: Recipe
+    parcels: Mapping[str, Parcel] = field(default_factory=dict)
+    send: bool = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Of the assets that the worker will look for."""
+        return (self.recipe.key,)
 
 
 @dataclass(frozen=True)
@@ -31,6 +39,7 @@ class BaseTask:
     model: ModelUse
     requests: tuple[EditRequest, ...] = field(repr=False)
     settings: AskSettings
+    keys: ClassVar[tuple[str, ...]] = ()
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,8 @@ class EditTask:
     """One unit. It carries its requests and what the unedited model said to them (Arrow IPC).
 
     A unit of a sequence has in `chain` where that stands, empty at its start, and in `again` the
-    earlier edits to ask again. Any other unit has None.
+    earlier edits to ask again. Any other unit has None. Assets that the worker's cache lacks are in
+    `parcels`, by key.
     """
 
     task_id: str
@@ -53,6 +63,12 @@ class EditTask:
     restrain: Restraint | None = None
     chain: bytes | None = field(default=None, repr=False)
     again: tuple[EditRequest, ...] = field(default=(), repr=False)
+    parcels: Mapping[str, Parcel] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Of the assets that the worker will look for."""
+        return tuple(recipe.key for recipe in self.recipes.values())
 
 
 Task = AssetTask | BaseTask | EditTask
@@ -87,7 +103,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a task: its tables as Arrow IPC files by name, or a failure.
+    """What came of a task: its tables as Arrow IPC files by name, or a failure; or an asset's files.
 
     A unit of a sequence has in `chain` where that stands now. `loaded` is the model that had to be
     loaded for the task, if one had to be.
@@ -100,6 +116,7 @@ class Outcome:
     failure: Failure | None = None
     chain: bytes | None = field(default=None, repr=False)
     loaded: Loaded | None = None
+    asset: Files | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,11 @@ from editsweep.model.cache import cache_root
 from editsweep.model.intact import changed, checksums
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.load import load
-from editsweep.run.assets import asset_folder, obtain
+from editsweep.run.assets import asset_folder, files_of, obtain
 from editsweep.run.chain import Chain, Checkpoint, go_on
 from editsweep.run.evaluate import ask_base, evaluated
 from editsweep.run.halving import halving
 from editsweep.run.in_turn import in_turn
-from editsweep.run.plan import Recipe
 from editsweep.run.resolve import ModelUse
 from editsweep.run.restrained import restrained
 from editsweep.run.tasks import (
@@ -62,24 +61,27 @@ class Worker:
         torch.set_num_threads(self.threads)
         start = perf_counter()
         parts: Mapping[str, bytes] = {}
-        chain, failure = None, None
+        chain, failure, asset = None, None, None
         try:
             parts, chain = self._do(task)
+            if isinstance(task, AssetTask) and task.send:
+                asset = files_of(self.cache, task.recipe.key)
         except Exception as error:
             failure = Failure.of(error)
         try:
             self._check_weights()
         except Exception as error:
             self._model = self._editor = None
-            parts, chain, failure = {}, None, failure or Failure.of(error)
+            parts, chain, asset, failure = {}, None, None, failure or Failure.of(error)
         seconds, host = perf_counter() - start, platform.node()
         loaded, self._just_loaded = self._just_loaded, None
-        return Outcome(task.task_id, parts, seconds, host, failure, chain, loaded)
+        return Outcome(task.task_id, parts, seconds, host, failure, chain, loaded, asset)
 
     def _do(self, task: Task) -> tuple[Mapping[str, bytes], bytes | None]:
         if isinstance(task, AssetTask):
             if not asset_folder(self.cache, task.recipe.key).exists():
-                obtain(self.cache, task.recipe, self._loaded(task.model))
+                parcel = task.parcels.get(task.recipe.key)
+                obtain(self.cache, task.recipe, self._loaded(task.model), parcel)
             return {}, None
         model = self._loaded(task.model)
         if isinstance(task, BaseTask):
@@ -92,7 +94,7 @@ class Worker:
         step, total = task.restrain, None
         if task.chain is not None and step is not None and not step.each_step:
             step, total = None, step
-        plain = in_turn(self._built(task.spec, task.recipes, model), task.spec, model)
+        plain = in_turn(self._built(task, model), task.spec, model)
         editor = halving(restrained(plain, model, step))
         base, ids, seed = schema.from_ipc(task.base), task.ids, task.seed
         if task.chain is None:
@@ -128,12 +130,13 @@ class Worker:
                 "editsweep.testing.check_editor",
             )
 
-    def _built(
-        self, spec: EditorSpec, recipes: Mapping[str, Recipe], model: LanguageModel
-    ) -> Editor:
-        keys = tuple(recipe.key for recipe in recipes.values())
+    def _built(self, task: EditTask, model: LanguageModel) -> Editor:
+        spec, keys = task.spec, task.keys
         if self._editor is None or self._editor[:2] != (spec, keys):
             self._editor = None
-            assets = {name: obtain(self.cache, r, model) for name, r in recipes.items()}
+            assets = {
+                name: obtain(self.cache, recipe, model, task.parcels.get(recipe.key))
+                for name, recipe in task.recipes.items()
+            }
             self._editor = (spec, keys, spec.build(model, assets))
         return self._editor[2]
