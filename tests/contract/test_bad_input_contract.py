@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from editsweep.data.jsonl import as_record
+from editsweep.data.own_format import as_record
 from editsweep.data.registry import DATASETS, faults, load, needs_file
 from editsweep.errors import DataError
 

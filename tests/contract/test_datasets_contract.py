@@ -6,7 +6,7 @@ import pytest
 
 from editsweep.core.types import AXES
 from editsweep.data.fields import same_text
-from editsweep.data.jsonl import read_jsonl, write_jsonl
+from editsweep.data.own_format import read_edits, write_edits
 from editsweep.data.registry import DATASETS, load, needs_file, splits
 from editsweep.data.root import datasets_root
 from editsweep.data.world import make_plan
@@ -75,8 +75,8 @@ def test_a_prompt_does_not_give_its_answer_away(parts, part):
 def test_building_twice_gives_the_same_and_jsonl_keeps_it(part, tmp_path):
     first, second = load(*part), load(*part)
     assert first.digest == second.digest
-    write_jsonl(first.requests, tmp_path / "a.jsonl")
-    assert read_jsonl(tmp_path / "a.jsonl").requests == first.requests
+    write_edits(first.requests, tmp_path / "a.jsonl")
+    assert read_edits(tmp_path / "a.jsonl").requests == first.requests
 
 
 def test_world_is_large_and_its_splits_share_no_subject_or_country(parts):

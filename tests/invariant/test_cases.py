@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from editsweep.core.types import Probe
-from editsweep.data.jsonl import write_jsonl
+from editsweep.data.own_format import write_edits
 from editsweep.data.published import remade
 from editsweep.run.drive import RunOptions, run_sweep
 from editsweep.run.sweep import parse_sweep
@@ -33,7 +33,7 @@ def edits(tmp_path_factory):
         own = replace(request, case=case)
         requests.append(remade(own, own.target_new, (*own.probes, *hops)))
     path = tmp_path_factory.mktemp("cases") / "cases.jsonl"
-    write_jsonl(requests, path)
+    write_edits(requests, path)
     return path
 
 

@@ -16,7 +16,9 @@ datasets = typer.Typer(help="List, show or check datasets.", invoke_without_comm
 RELATIONS = 20
 """So many are shown, those with the most edits; in some sets nearly every edit has its own."""
 
-DataName = Annotated[str, typer.Argument(help="A dataset's name, NAME@FILE, or a .jsonl file.")]
+DataName = Annotated[
+    str, typer.Argument(help="A dataset's name, NAME@FILE, or a .jsonl or .arrow file.")
+]
 DataPath = Annotated[
     Path | None, typer.Option("--path", help="Read these files in place of the shipped ones.")
 ]
@@ -135,20 +137,21 @@ def convert(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file in a published structure.")],
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="The dataset that it is of.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="OUT.jsonl", help="NAME.jsonl here if not given.")
+        Path | None,
+        typer.Option(metavar="OUT", help="A .jsonl or .arrow file; NAME.jsonl here if not given."),
     ] = None,
     skip_bad: SkipBad = False,
     json: Json = False,
 ) -> None:
     """Write the edits of a published file in our own format; its faults are listed."""
     from editsweep.data import registry
-    from editsweep.data.jsonl import write_jsonl
+    from editsweep.data.own_format import write_edits
 
     target = out or Path(f"{name}.jsonl")
     if target.exists():
         raise ConfigError(f"{target} is there already; name another file with --out")
     data = registry.load(name, registry.splits(name)[0], path=file, skip_bad=skip_bad)
-    written = write_jsonl(data.requests, target)
+    written = write_edits(data.requests, target)
     kinds = dict(sorted(Counter(fault.kind for fault in data.faults).items()))
     if json:
         as_json({"path": str(target), "records": written, "faults": kinds})

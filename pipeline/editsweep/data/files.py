@@ -1,4 +1,4 @@
-"""JSON values out of a file, with their lines: JSON lines, one JSON array, or gzip of either."""
+"""Values out of a file, with their lines: JSON lines, a JSON array, gzip of either, Arrow rows."""
 
 import codecs
 import gzip
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from editsweep.data.arrow_file import MAGIC, read_rows
 from editsweep.data.fields import Problem
 from editsweep.errors import DataError
 
@@ -24,13 +25,17 @@ _CHUNK = 1 << 14
 def read_values(path: Path) -> Iterator[tuple[int, Any]]:
     """Each value of a file with the line it begins on, from 1; only a part is in memory at a time.
 
-    What is wrong with one line stands there as a `Problem`, and the next line follows.
+    What is wrong with one line stands there as a `Problem`, and the next line follows. Of an Arrow
+    file a row counts as a line.
 
     Raises:
         DataError: the file cannot be read, is not what its name says, or is an array that is
             damaged, after which nothing in it can be trusted.
     """
     try:
+        if _begins(path, MAGIC):
+            yield from read_rows(path)
+            return
         with _opened(path) as file:
             whole = _WHOLE.match(cast("Any", file).peek(_CHUNK))
             yield from _Text(path, file).values() if whole else _lines(file)
@@ -39,6 +44,11 @@ def read_values(path: Path) -> Iterator[tuple[int, Any]]:
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"{path}: cannot be read ({reason}); check the path") from error
+
+
+def _begins(path: Path, mark: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(mark)) == mark
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from editsweep.data.dataset import Read
-from editsweep.data.jsonl import read_jsonl
+from editsweep.data.own_format import read_edits
 from editsweep.data.root import datasets_root
 
 
@@ -22,7 +22,7 @@ class Lecture:
         Raises:
             DataError: the file is missing or damaged.
         """
-        return read_jsonl(path or datasets_root() / "lecture" / "lecture.jsonl", skip_bad)
+        return read_edits(path or datasets_root() / "lecture" / "lecture.jsonl", skip_bad)
 
 
 LECTURE = Lecture()

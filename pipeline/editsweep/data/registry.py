@@ -1,4 +1,4 @@
-"""The datasets, by name; a path to a `.jsonl` file is a name too, and so is NAME@PATH.
+"""The datasets, by name; a path to a `.jsonl` or `.arrow` file is a name too, and so is NAME@PATH.
 
 `zsre@zsre_mend_eval.json` is the dataset `zsre` read from that file of the user's.
 """
@@ -11,8 +11,8 @@ from editsweep.core.names import unknown
 from editsweep.core.registry import Registry
 from editsweep.core.types import whole_cases
 from editsweep.data.dataset import Dataset, Fault, Loader, Read, card
-from editsweep.data.jsonl import read_jsonl
 from editsweep.data.manifest import fetched, manifest_of
+from editsweep.data.own_format import read_edits
 from editsweep.data.published import Published
 from editsweep.errors import ConfigError, DataError
 
@@ -42,6 +42,9 @@ DATASETS = Registry(
         "wikibigedit": "editsweep.data.answering:WIKIBIGEDIT",
     },
 )
+
+OWN = (".jsonl", ".arrow")
+"""How the files of our own format end; the path of one is a dataset's name."""
 
 WHOLE = "all"
 """The only split of a dataset that is not divided; asking it for `test` gives everything."""
@@ -151,7 +154,7 @@ def parse_source(source: str) -> SourceName:
         found = locate(f"{name or split}@{file}")
         return SourceName(found.name, split if colon else "test", found.path)
     name, colon, split = source.rpartition(":")
-    if not colon or "/" in split or "\\" in split or split.endswith(".jsonl"):
+    if not colon or "/" in split or "\\" in split or split.endswith(OWN):
         name, split = source, "test"
     if not name or not split:
         raise ConfigError(
@@ -208,7 +211,7 @@ def faults(name: str, path: Path | None = None) -> tuple[Fault, ...]:
 
 @dataclass(frozen=True)
 class _File:
-    """A user's file in our JSONL format."""
+    """A user's file in our own format."""
 
     file: Path
     splits: tuple[str, ...] = (WHOLE,)
@@ -217,7 +220,7 @@ class _File:
 
     def read(self, split: str, path: Path | None, skip_bad: bool) -> Read:
         """All of it."""
-        return read_jsonl(path or self.file, skip_bad)
+        return read_edits(path or self.file, skip_bad)
 
 
 def _read(name: str, loader: Loader, split: str, path: Path | None, skip_bad: bool) -> Read:
@@ -233,7 +236,7 @@ def _read(name: str, loader: Loader, split: str, path: Path | None, skip_bad: bo
 
 
 def _is_file(name: str) -> bool:
-    return name not in DATASETS.table and name.endswith(".jsonl")
+    return name not in DATASETS.table and name.endswith(OWN)
 
 
 def _short(name: str) -> str:

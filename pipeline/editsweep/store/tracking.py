@@ -19,13 +19,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from editsweep.core import schema
 from editsweep.core.cells import guarded
+from editsweep.core.ids import content_id
 from editsweep.core.names import flat
 from editsweep.errors import ConfigError, StoreError
 from editsweep.store.chains import ChainFiles
+from editsweep.store.manifest import Line
 from editsweep.store.store import SweepStore
 from editsweep.store.tracking_client import (
     Point,
@@ -40,6 +41,10 @@ from editsweep.store.tracking_client import (
 PREVIEW_ROWS = 500
 # Bytes; a larger edited model stays where it is, and a tag says where that is.
 LARGEST_ARTIFACT = 200 * 10**6
+
+# How recordings are made; with another number everything is written anew.
+VERSION = 1
+_CONTENT = "editsweep.content"
 
 _SWEEP_FILES = (
     "report.html",
@@ -116,7 +121,7 @@ class _Sweep:
     folder: Path
     plan: Mapping[str, Any]
     tables: Mapping[str, pa.Table]
-    times: Mapping[str, int]
+    lines: Mapping[str, Line]
     rows: Sequence[Mapping[str, Any]]
     along: Sequence[Mapping[str, Any]]
 
@@ -132,75 +137,70 @@ class _Sweep:
             plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise StoreError(f"{folder} has no plan.json: is it the folder of a sweep?") from None
-        tables = store.tables()
-        times = {
-            unit: round(1000 * datetime.fromisoformat(line.committed_at).timestamp())
-            for unit, line in store.committed().items()
-        }
-        return cls(folder, plan, tables, times, rows, along)
+        return cls(folder, plan, store.tables(), store.committed(), rows, along)
+
+    def time(self, unit_id: str) -> int:
+        """When a unit was committed, in ms since 1970."""
+        committed = datetime.fromisoformat(self.lines[unit_id].committed_at)
+        return round(1000 * committed.timestamp())
 
     def span(self, units: Sequence[Mapping[str, Any]]) -> tuple[int, int, bool]:
         """First and last commit of these units in ms since 1970, and whether all are there."""
-        found = [self.times[u["unit_id"]] for u in units if u["unit_id"] in self.times]
+        found = [self.time(u["unit_id"]) for u in units if u["unit_id"] in self.lines]
         complete = len(found) == len(units)
         return (min(found), max(found), complete) if found else (0, 0, complete)
 
 
 class _Recorder:
     def __init__(self, uri: str, experiment: str, sweep: _Sweep) -> None:
-        self.runs = Runs(uri, experiment)
-        self.client = self.runs.client
         self.sweep = sweep
         self.sweep_id = str(sweep.plan["sweep_id"])
+        self.runs = Runs(uri, experiment, {"editsweep.sweep_id": self.sweep_id})
+        self.client = self.runs.client
+        self.units = _by_cell(sweep.plan["units"])
+        self.rows = _by_cell(sweep.rows)
+        self.along = _by_cell(sweep.along)
+        self.parts = {kind: _slices(table) for kind, table in sweep.tables.items()}
 
     def run(self) -> RecordResult:
         plan = self.sweep.plan
-        parent = self._run("sweep", self.sweep_id, str(plan["name"]), {}, plan["units"])
-        existing = [self.sweep.folder / name for name in _SWEEP_FILES]
-        for path in existing:
+        units = list(plan["units"])
+        start = self.sweep.span(units)[0] or None
+        name = str(plan["name"])
+        made = self.runs.find_or_make("sweep", self.sweep_id, name, start, {})
+        parent = str(made.info.run_id)
+        for path in [self.sweep.folder / name for name in _SWEEP_FILES]:
             if path.exists():
                 self.client.log_artifact(parent, str(path))
         for cell in plan["cells"]:
             self._cell(cell, parent)
-        self._finish(parent, plan["units"])
+        self._finish(parent, units)
+        above = self.runs.settle(parent)
         return RecordResult(
             recorded=True,
             tracking_uri=without_password(self.runs.uri),
-            parent_run_id=parent,
+            parent_run_id=above,
             created=self.runs.created,
             updated=self.runs.updated,
         )
 
-    def _run(
-        self,
-        kind: str,
-        key: str,
-        name: str,
-        tags: Mapping[str, str],
-        units: Sequence[Mapping[str, Any]],
-    ) -> str:
-        """The id of the one run with this kind and key, made if there is none."""
-        own = {
-            "editsweep.kind": kind,
-            "editsweep.sweep_id": self.sweep_id,
-            f"editsweep.{kind}_id": key,
-        }
-        start = self.sweep.span(units)[0]
-        return str(self.runs.find_or_make(own, name, start or None, tags).info.run_id)
-
     def _cell(self, cell: Mapping[str, Any], parent: str) -> None:
+        """Bring a cell's run up to date, unless it has all of this already."""
         cell_id = str(cell["cell_id"])
-        units = [u for u in self.sweep.plan["units"] if u["cell_id"] == cell_id]
+        units = self.units.get(cell_id, [])
+        start, end, _ = self.sweep.span(units)
         tags = {"mlflow.parentRunId": parent}
-        run_id = self._run("cell", cell_id, str(cell["label"]), tags, units)
+        run = self.runs.find_or_make("cell", cell_id, str(cell["label"]), start or None, tags)
+        run_id, content = str(run.info.run_id), self._content(cell, units)
+        if run.data.tags.get(_CONTENT) == content:
+            return
         values = {axis: cell[axis] for axis in _AXES if axis in cell}
         values |= {f"editor.{k}": value for k, value in flat(cell.get("params", {})).items()}
         values |= flat({key: cell[key] for key in ("restrain",) if key in cell})
         self.runs.params(run_id, values)
-        named = metrics([row for row in self.sweep.rows if row["cell_id"] == cell_id])
-        end = self.sweep.span(units)[1]
-        self.runs.metrics(run_id, [Point(name, value, end) for name, value in named.items()])
-        self._along(run_id, cell_id)
+        named = metrics(self.rows.get(cell_id, []))
+        points = [Point(name, value, end) for name, value in named.items()]
+        self.runs.metrics(run_id, points + self._curves(cell_id))
         data = f"{cell['dataset']}:{cell['split']}"
         self.runs.dataset(run_id, data, str(cell["dataset_digest"]), "evaluation")
         with tempfile.TemporaryDirectory() as draft:
@@ -208,24 +208,33 @@ class _Recorder:
             self._edited_model(Path(draft), cell_id, run_id)
             self.client.log_artifacts(run_id, draft)
         self._finish(run_id, units)
+        self.client.set_tag(run_id, _CONTENT, content)
 
-    def _along(self, run_id: str, cell_id: str) -> None:
-        """A sequence's curves over the edits so far."""
+    def _content(self, cell: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) -> str:
+        """The content id of all that is written to a cell's run."""
+        cell_id = str(cell["cell_id"])
+        kept = [self.sweep.lines[u["unit_id"]] for u in units if u["unit_id"] in self.sweep.lines]
+        files = [
+            [line.unit_id, {k: file.sha256 for k, file in line.files.items()}] for line in kept
+        ]
+        rows = [self.rows.get(cell_id, []), self.along.get(cell_id, [])]
+        return content_id([VERSION, LARGEST_ARTIFACT, cell, len(units), files, repr(rows)])
+
+    def _curves(self, cell_id: str) -> list[Point]:
+        """A sequence's numbers over the edits so far."""
         rows: dict[str, list[Mapping[str, Any]]] = {}
-        for row in self.sweep.along:
-            if row["cell_id"] == cell_id:
-                rows.setdefault(row["unit_id"], []).append(row)
-        points = [
-            Point(f"along.{name}", value, self.sweep.times[unit_id], int(own[0]["edits"]))
+        for row in self.along.get(cell_id, []):
+            rows.setdefault(row["unit_id"], []).append(row)
+        return [
+            Point(f"along.{name}", value, self.sweep.time(unit_id), int(own[0]["edits"]))
             for unit_id, own in rows.items()
             for name, value in metrics(own).items()
         ]
-        self.runs.metrics(run_id, points)
 
     def _edited_model(self, draft: Path, cell_id: str, run_id: str) -> None:
         """The file that holds a sequence's edited model, or a tag with its path if it is large."""
         files = ChainFiles(self.sweep.folder)
-        units = [str(u["unit_id"]) for u in self.sweep.plan["units"] if u["cell_id"] == cell_id]
+        units = [str(unit["unit_id"]) for unit in self.units.get(cell_id, [])]
         path = next((p for u in reversed(units) if (p := files.path(cell_id, u))), None)
         if path is None:
             return
@@ -238,8 +247,8 @@ class _Recorder:
     def _files(self, draft: Path, cell_id: str) -> None:
         (draft / "results").mkdir()
         (draft / "preview").mkdir()
-        for kind, table in self.sweep.tables.items():
-            own = table.filter(pc.equal(table["cell_id"], cell_id))
+        for kind, slices in self.parts.items():
+            own = slices.get(cell_id, self.sweep.tables[kind].slice(0, 0))
             (draft / "results" / f"{kind}.arrow").write_bytes(schema.to_ipc(own))
             if kind == "answers":
                 _preview(draft / "preview" / "answers.csv", own.slice(0, PREVIEW_ROWS))
@@ -250,6 +259,22 @@ class _Recorder:
         self.client.set_tag(run_id, "editsweep.status", status)
         if complete:
             self.client.set_terminated(run_id, "FINISHED", end or None)
+
+
+def _by_cell(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(str(row["cell_id"]), []).append(row)
+    return found
+
+
+def _slices(table: pa.Table) -> dict[str, pa.Table]:
+    """The rows of each cell, which stand together: the table is sorted by sweep and cell."""
+    found, start = {}, 0
+    for counted in table["cell_id"].value_counts().to_pylist():
+        found[counted["values"]] = table.slice(start, counted["counts"])
+        start += counted["counts"]
+    return found
 
 
 def metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

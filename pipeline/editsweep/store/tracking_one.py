@@ -36,13 +36,13 @@ def record_one(made: OneRun, tracking_uri: str, experiment: str) -> RecordResult
         What was recorded. A server that is down or refuses is no error of what was done: the result
         says so, and the same call later makes up for it.
     """
-    return tried(tracking_uri, lambda: _record(Runs(tracking_uri, experiment), made))
+    among = {"editsweep.kind": made.kind, f"editsweep.{made.kind}_id": made.key}
+    return tried(tracking_uri, lambda: _record(Runs(tracking_uri, experiment, among), made))
 
 
 def _record(runs: Runs, made: OneRun) -> RecordResult:
-    key = {"editsweep.kind": made.kind, f"editsweep.{made.kind}_id": made.key}
     tags = {f"editsweep.{name}": value for name, value in made.tags.items()}
-    run = runs.find_or_make(key, made.name, None, tags)
+    run = runs.find_or_make(made.kind, made.key, made.name, None, tags)
     run_id, time = str(run.info.run_id), int(run.info.start_time)
     runs.params(run_id, made.params)
     runs.metrics(run_id, [Point(name, value, time, step) for name, value, step in made.points])

@@ -5,7 +5,7 @@ import pytest
 
 from editsweep.core.ids import content_id
 from editsweep.data.dataset import Dataset, Fault
-from editsweep.data.jsonl import write_jsonl
+from editsweep.data.own_format import write_edits
 from editsweep.data.registry import load, open_source, parse_source, show, splits
 from editsweep.data.root import datasets_root
 from editsweep.errors import ConfigError, DataError
@@ -14,7 +14,7 @@ from editsweep.errors import ConfigError, DataError
 @pytest.fixture
 def user_file(tmp_path):
     path = tmp_path / "mine.jsonl"
-    write_jsonl(load("lecture").requests[:3], path)
+    write_edits(load("lecture").requests[:3], path)
     return path
 
 

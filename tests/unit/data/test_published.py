@@ -7,8 +7,8 @@ import pytest
 
 from editsweep.core.types import AXES, TEXT_AXES, by_case
 from editsweep.data.fields import same_text
-from editsweep.data.jsonl import read_jsonl, write_jsonl
 from editsweep.data.manifest import manifest_of
+from editsweep.data.own_format import read_edits, write_edits
 from editsweep.data.registry import DATASETS, load, needs_file, show, splits
 from editsweep.data.root import datasets_root
 from editsweep.model.tokens import is_cjk, join
@@ -216,8 +216,8 @@ def test_the_manifest_has_these_counts(expected):
 @EACH
 def test_what_is_converted_is_the_same(expected, real_data, tmp_path):
     data = load(expected.dataset, path=real_data(expected.file), skip_bad=True)
-    assert write_jsonl(data.requests, tmp_path / "a.jsonl") == expected.records
-    again = read_jsonl(tmp_path / "a.jsonl")
+    assert write_edits(data.requests, tmp_path / "a.jsonl") == expected.records
+    again = read_edits(tmp_path / "a.jsonl")
     assert again.requests == data.requests
     assert {fault.kind for fault in again.faults} <= {"contradiction", "repeated"}
 

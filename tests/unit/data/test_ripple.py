@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from editsweep.core.types import Probe
-from editsweep.data.jsonl import read_jsonl, write_jsonl
+from editsweep.data.own_format import read_edits, write_edits
 from editsweep.data.registry import load, show
 from editsweep.errors import DataError
 
@@ -172,5 +172,5 @@ def test_the_whole_file_and_back(tmp_path):
     assert card["records"] == 3
     assert card["probes"]["condition"] == {"": 5}
     requests = load("rippleedits", path=FILE).requests
-    write_jsonl(requests, tmp_path / "own.jsonl")
-    assert read_jsonl(tmp_path / "own.jsonl").requests == requests
+    write_edits(requests, tmp_path / "own.jsonl")
+    assert read_edits(tmp_path / "own.jsonl").requests == requests

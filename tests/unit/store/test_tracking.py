@@ -15,8 +15,9 @@ import pytest
 
 from editsweep.core import schema
 from editsweep.errors import ConfigError, StoreError
-from editsweep.store import tracking
+from editsweep.store import tracking, tracking_client
 from editsweep.store.chains import ChainFiles
+from editsweep.store.tracking_client import Runs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -96,6 +97,47 @@ def test_recording_twice_makes_no_second_run(synthetic: Callable[..., Any]) -> N
     assert len(found["rome"].inputs.dataset_inputs) == 1
     history = client(uri).get_metric_history(found["rome"].info.run_id, "reliability.exact_match")
     assert [point.value for point in history] == [0.5, 0.6]
+
+
+def test_what_is_there_already_is_found_on_every_page_and_not_written_again(
+    synthetic: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking_client, "_RUNS_A_PAGE", 2)
+    sweep = synthetic(edits=1)
+    sweep.commit()
+    tracking.record(sweep.folder, None, "demo", rows(sweep))
+    written: list[str] = []
+    monkeypatch.setattr(Runs, "metrics", lambda _self, run_id, _points: written.append(run_id))
+    again = tracking.record(sweep.folder, None, "demo", rows(sweep))
+    assert (again.created, again.updated, written) == (0, 5, [])
+    changed = [*rows(sweep)[:-1], rows(sweep, 0.7)[-1]]
+    tracking.record(sweep.folder, None, "demo", changed)
+    last = runs(tracking.default_uri(sweep.folder))[sweep.plan["cells"][-1]["label"]]
+    assert written == [last.info.run_id]
+
+
+def test_of_two_that_record_at_the_same_time_one_takes_its_runs_back(tmp_path: Path) -> None:
+    uri, among = f"sqlite:///{tmp_path}/mlflow.db", {"editsweep.sweep_id": "s"}
+    first, second = Runs(uri, "demo", among), Runs(uri, "demo", among)
+    parents = {}
+    for user in (first, second):
+        made = user.find_or_make("sweep", "s", "demo", 5, {})
+        parents[user] = made.info.run_id
+        above = {"mlflow.parentRunId": parents[user]}
+        for cell in ("a", "b"):
+            user.find_or_make("cell", cell, cell, None, above)
+    kept = {user: user.settle(parent) for user, parent in parents.items()}
+    assert set(kept.values()) == {min(parents.values())}
+    there = Runs(uri, "demo", among)._look()
+    assert {who: len(found) for who, found in there.items()} == {
+        ("sweep", "s"): 1,
+        ("cell", "a"): 1,
+        ("cell", "b"): 1,
+    }
+    for (kind, _), (run,) in there.items():
+        if kind == "cell":
+            assert run.data.tags["mlflow.parentRunId"] == min(parents.values())
+    assert first.created + second.created == 3
 
 
 def test_artifacts_are_the_cells_own_tables(synthetic: Callable[..., Any], tmp_path: Path) -> None:

@@ -1,18 +1,22 @@
-"""Our own file format: UTF-8, one edit a line. `docs/data-format.md` describes it for users."""
+"""Our own file format: UTF-8, one edit a line, or the same records as the rows of an Arrow file.
+
+`docs/data-format.md` describes it for users.
+"""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from editsweep.core.types import EditRequest
+from editsweep.data.arrow_file import write_rows
 from editsweep.data.dataset import Read
 from editsweep.data.reading import Note, fact, lenient, read_requests, strict
 from editsweep.data.record import parse_record
 
 
-def read_jsonl(path: Path, skip_bad: bool = False) -> Read:
-    """The edits in a file, in its order.
+def read_edits(path: Path, skip_bad: bool = False) -> Read:
+    """The edits in a file, JSON or Arrow, in its order.
 
     Args:
         path: the file.
@@ -36,19 +40,30 @@ def read_jsonl(path: Path, skip_bad: bool = False) -> Read:
     return read_requests(path, parse, compare, skip_bad)
 
 
-def write_jsonl(requests: Iterable[EditRequest], path: Path) -> int:
-    """Write requests so that `read_jsonl` gives equal ones back; the number of lines written."""
+def write_edits(requests: Iterable[EditRequest], path: Path) -> int:
+    """Write requests so that `read_edits` gives equal ones back; the number of edits written.
+
+    Rows of an Arrow file where the name ends in `.arrow`, else lines of JSON.
+    """
+    if path.suffix == ".arrow":
+        return write_rows(_records(requests), path)
     count = 0
-    facts: set[tuple[str, str]] = set()
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for request in requests:
-            record = as_record(request)
-            if fact(request) in facts:
-                record["again"] = True
-            facts.add(fact(request))
+        for record in _records(requests):
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             count += 1
     return count
+
+
+def _records(requests: Iterable[EditRequest]) -> Iterator[dict[str, Any]]:
+    """Records of a file, of which one that edits a fact once more says so."""
+    facts: set[tuple[str, str]] = set()
+    for request in requests:
+        record = as_record(request)
+        if fact(request) in facts:
+            record["again"] = True
+        facts.add(fact(request))
+        yield record
 
 
 def as_record(request: EditRequest) -> dict[str, Any]:

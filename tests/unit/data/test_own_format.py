@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from editsweep.core.types import AXES, EditRequest, Probe
-from editsweep.data.jsonl import read_jsonl, write_jsonl
+from editsweep.data.own_format import read_edits, write_edits
 from editsweep.data.reading import SHOWN
 from editsweep.errors import DataError
 
@@ -32,7 +32,7 @@ def write(path, *records):
 def test_reads_every_field(tmp_path):
     probe = {**PROBE, "answers": [" Japan", "Nippon "], "unwanted": "France", "facet": "question"}
     record = {**GOOD, "target_new": " Japan ", "subject": "Lyon ", "relation": "country"}
-    (request,) = read_jsonl(write(tmp_path / "a.jsonl", {**record, "probes": [probe]})).requests
+    (request,) = read_edits(write(tmp_path / "a.jsonl", {**record, "probes": [probe]})).requests
     wanted = Probe.of(
         "paraphrase", "Where is Lyon? In", ("Japan", "Nippon"), ("France",), "question"
     )
@@ -42,21 +42,21 @@ def test_reads_every_field(tmp_path):
 
 def test_a_text_may_begin_without_an_answer(tmp_path):
     record = {**GOOD, "probes": [{"axis": "fluency", "prompt": "Lyon is"}]}
-    (request,) = read_jsonl(write(tmp_path / "a.jsonl", record)).requests
+    (request,) = read_edits(write(tmp_path / "a.jsonl", record)).requests
     assert request.probes == (Probe.of("fluency", "Lyon is"),)
     probe = {"axis": "consistency", "prompt": "Lyon is", "answers": ["Lyon is a city."]}
-    (request,) = read_jsonl(write(tmp_path / "a.jsonl", {**GOOD, "probes": [probe]})).requests
+    (request,) = read_edits(write(tmp_path / "a.jsonl", {**GOOD, "probes": [probe]})).requests
     assert request.probes[0].answers == ("Lyon is a city.",)
 
 
 def test_the_subject_in_the_prompt_becomes_the_template(tmp_path):
     path = write(tmp_path / "a.jsonl", {**GOOD, "prompt": "People say Lyon is in  "})
-    assert read_jsonl(path).requests[0].prompt == "People say {} is in"
+    assert read_edits(path).requests[0].prompt == "People say {} is in"
 
 
 def test_no_subject_is_allowed(tmp_path):
     path = write(tmp_path / "a.jsonl", {"prompt": "It rains", "target_new": "today"})
-    (request,) = read_jsonl(path).requests
+    (request,) = read_edits(path).requests
     assert request.subject is None
     assert request.question == "It rains"
 
@@ -65,7 +65,7 @@ def test_byte_order_mark_and_empty_lines_are_skipped_and_lines_still_count(tmp_p
     path = tmp_path / "a.jsonl"
     good = json.dumps(GOOD).encode()
     path.write_bytes(b"\xef\xbb\xbf" + good + b"\r\n\r\n  \n{\n")
-    read = read_jsonl(path, skip_bad=True)
+    read = read_edits(path, skip_bad=True)
     assert len(read.requests) == 1
     assert [(fault.line, fault.kind) for fault in read.faults] == [(4, "invalid_json")]
 
@@ -115,13 +115,13 @@ BAD = [
 def test_every_fault_is_named(tmp_path, record, field, kind, said):
     path = write(tmp_path / "a.jsonl", {**GOOD, "subject": "Nice"}, record)
     with pytest.raises(DataError) as caught:
-        read_jsonl(path)
+        read_edits(path)
     message = str(caught.value)
     place = f"{path}:2: {field}" if field else f"{path}:2: "
     assert place in message
     assert said in message
     assert f"{kind} 1" in message
-    read = read_jsonl(path, skip_bad=True)
+    read = read_edits(path, skip_bad=True)
     assert [request.subject for request in read.requests] == ["Nice"]
     (fault,) = read.faults
     assert (fault.file, fault.line, fault.field, fault.kind) == (str(path), 2, field, kind)
@@ -131,7 +131,7 @@ def test_contradictions_and_duplicates_name_both_lines(tmp_path):
     second = {**GOOD, "prompt": "Lyon  IS in", "target_new": "Peru"}
     third = {**GOOD, "target_new": "JAPAN"}
     path = write(tmp_path / "a.jsonl", {**GOOD, "subject": "Nice"}, GOOD, second, third)
-    read = read_jsonl(path, skip_bad=True)
+    read = read_edits(path, skip_bad=True)
     assert len(read.requests) == 2
     assert [(f.line, f.kind) for f in read.faults] == [(3, "contradiction"), (4, "duplicate")]
     assert "line 2, which gives 'Japan'" in read.faults[0].message
@@ -141,27 +141,27 @@ def test_contradictions_and_duplicates_name_both_lines(tmp_path):
 def test_a_fact_may_be_edited_again_on_purpose(tmp_path):
     second, third = {**GOOD, "target_new": "Peru", "again": True}, {**with_probe(), "again": True}
     path = write(tmp_path / "a.jsonl", GOOD, second, third, {**GOOD, "again": True})
-    read = read_jsonl(path, skip_bad=True)
+    read = read_edits(path, skip_bad=True)
     assert [r.target_new for r in read.requests] == ["Japan", "Peru", "Japan"]
     assert [(f.line, f.kind, f.position) for f in read.faults] == [
         (2, "contradiction", 1),
         (3, "repeated", 2),
         (4, "duplicate", None),
     ]
-    assert write_jsonl(read.requests, tmp_path / "b.jsonl") == 3
-    assert read_jsonl(tmp_path / "b.jsonl").requests == read.requests
+    assert write_edits(read.requests, tmp_path / "b.jsonl") == 3
+    assert read_edits(tmp_path / "b.jsonl").requests == read.requests
     assert '"again"' not in (tmp_path / "b.jsonl").read_text().splitlines()[0]
 
 
 def test_the_same_prompt_of_two_subjects_is_no_contradiction(tmp_path):
     path = write(tmp_path / "a.jsonl", GOOD, {**GOOD, "subject": "Nice", "target_new": "Peru"})
-    assert len(read_jsonl(path).requests) == 2
+    assert len(read_edits(path).requests) == 2
 
 
 def test_many_faults_are_counted_and_the_first_are_listed(tmp_path):
     path = write(tmp_path / "a.jsonl", *[{}] * (SHOWN + 5))
     with pytest.raises(DataError) as caught:
-        read_jsonl(path)
+        read_edits(path)
     message = str(caught.value)
     assert "25 bad records (missing 25)" in message
     assert f"{path}:{SHOWN}:" in message
@@ -171,10 +171,10 @@ def test_many_faults_are_counted_and_the_first_are_listed(tmp_path):
 
 def test_missing_and_empty_files_say_so(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
-        read_jsonl(tmp_path / "none.jsonl")
+        read_edits(tmp_path / "none.jsonl")
     (tmp_path / "empty.jsonl").write_bytes(b"\n")
     with pytest.raises(DataError, match="holds no edit"):
-        read_jsonl(tmp_path / "empty.jsonl")
+        read_edits(tmp_path / "empty.jsonl")
 
 
 words = st.text(
@@ -201,21 +201,21 @@ made = st.builds(
 @given(made)
 def test_what_is_written_reads_back_equal(tmp_path_factory, request):
     path = tmp_path_factory.mktemp("jsonl") / "a.jsonl"
-    assert write_jsonl([request], path) == 1
-    assert read_jsonl(path).requests == (request,)
+    assert write_edits([request], path) == 1
+    assert read_edits(path).requests == (request,)
 
 
 def test_a_case_and_what_a_probe_needs_are_kept(tmp_path):
     known = {"axis": "condition", "prompt": "The money of Japan is", "answers": "yen"}
     asked = {"axis": "portability", "prompt": "The money of Lyon is", "answers": "yen"}
     record = {**GOOD, "case": "7", "probes": [{**asked, "needs": [1]}, known]}
-    requests = read_jsonl(write(tmp_path / "a.jsonl", record)).requests
+    requests = read_edits(write(tmp_path / "a.jsonl", record)).requests
     condition = Probe.of("condition", "The money of Japan is", ["yen"])
     wanted = Probe.of("portability", "The money of Lyon is", ["yen"], needs=[condition.probe_id])
     assert requests[0].probes == (wanted, condition)
     assert requests[0].case == "7"
-    write_jsonl(requests, tmp_path / "b.jsonl")
-    assert read_jsonl(tmp_path / "b.jsonl").requests == requests
+    write_edits(requests, tmp_path / "b.jsonl")
+    assert read_edits(tmp_path / "b.jsonl").requests == requests
 
 
 @pytest.mark.parametrize("needs", [[0], [2], [True], ["1"], [-1]])
@@ -223,13 +223,13 @@ def test_what_is_needed_has_to_be_a_condition(tmp_path, needs):
     known = {"axis": "condition", "prompt": "The money of Japan is", "answers": "yen"}
     record = {**GOOD, "probes": [{**PROBE, "needs": needs}, known]}
     with pytest.raises(DataError, match=r"no_condition 1(.|\n)*probes\[0\].needs(.|\n)*places: 1"):
-        read_jsonl(write(tmp_path / "a.jsonl", record))
+        read_edits(write(tmp_path / "a.jsonl", record))
 
 
 def test_cases_may_edit_one_fact_to_different_targets(tmp_path):
     records = [{**GOOD, "case": "1"}, {**GOOD, "case": "2"}, {**GOOD, "case": "3"}]
     records[2]["target_new"] = "Peru"
-    assert len(read_jsonl(write(tmp_path / "a.jsonl", *records)).requests) == 3
+    assert len(read_edits(write(tmp_path / "a.jsonl", *records)).requests) == 3
     records[2]["case"] = "1"
     with pytest.raises(DataError, match="contradicts line 1"):
-        read_jsonl(write(tmp_path / "a.jsonl", *records))
+        read_edits(write(tmp_path / "a.jsonl", *records))

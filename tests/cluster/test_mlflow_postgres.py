@@ -1,0 +1,204 @@
+"""MLflow as a team has it: a server over a real PostgreSQL, and several users at once."""
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+from editsweep.store import tracking
+from editsweep.store.tracking_client import Runs
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+
+ROOT = Path(__file__).parents[2]
+NOBODY = "nobody"
+USER = """
+import json, sys, time
+from pathlib import Path
+from editsweep.store import tracking
+folder, uri, start = sys.argv[1:]
+while not Path(start).exists():
+    time.sleep(0.01)
+row = {"axis": "reliability", "metric": "exact_match", "protocol": "t", "phase": "post"}
+row |= {"mean": 0.5, "ci_low": 0.25, "ci_high": 0.75, "n": 2}
+cells = json.loads(Path(folder, "plan.json").read_text())["cells"]
+result = tracking.record(Path(folder), uri, "team", [row | {"cell_id": c["cell_id"]} for c in cells])
+print(result)
+sys.exit(not result.recorded)
+"""
+
+
+def programs():
+    """The folder of PostgreSQL's programs, the newest, or a skip."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: p.parts[-3])
+    if not found:
+        pytest.skip("no PostgreSQL here (Debian: apt-get install postgresql)")
+    if os.getuid() != 0:
+        return found[-1].parent, []
+    return found[-1].parent, ["runuser", "-u", NOBODY, "--"]
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """The URI of a database of our own, with a password, on this machine only."""
+    bin_, user = programs()
+    folder = Path(tempfile.mkdtemp(prefix="es-pg-", dir="/tmp"))
+    password = folder / "password"
+    password.write_text(secret := secrets.token_hex(8))
+    if user:
+        for path in (folder, password):
+            shutil.chown(path, NOBODY)
+    port, data = free_port(), folder / "data"
+    make = [bin_ / "initdb", "-D", data, "-U", "mlflow", "-A", "scram-sha-256"]
+    options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={folder}"
+    control = [*user, bin_ / "pg_ctl", "-D", data, "-w"]
+    try:
+        subprocess.run([*user, *make, "--pwfile", password, "-N"], check=True, capture_output=True)
+        start = [*control, "-o", options, "-l", folder / "log", "start"]
+        subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
+        try:
+            yield f"postgresql+psycopg://mlflow:{secret}@127.0.0.1:{port}/postgres"
+        finally:
+            subprocess.run([*control, "-m", "fast", "stop"], check=True, capture_output=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def server(postgres, tmp_path_factory):
+    """A real MLflow server over it."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "2", "--host", "127.0.0.1"]
+    command += ["--port", str(port), "--artifacts-destination", str(folder / "artifacts")]
+    settings = {
+        "MLFLOW_BACKEND_STORE_URI": postgres,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True
+        )
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"{uri}/health", timeout=5).close()
+                break
+            except (urllib.error.URLError, OSError):
+                assert process.poll() is None, (folder / "log").read_text()
+                time.sleep(0.3)
+        yield uri
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def record_at_once(folders, uri, start):
+    """Everybody records at the same moment; what each of them said."""
+    users = [
+        subprocess.Popen(
+            [sys.executable, "-c", USER, str(folder), uri, str(start)],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "pipeline")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for folder in folders
+    ]
+    time.sleep(1)
+    start.touch()
+    said = [user.communicate(timeout=200)[0] for user in users]
+    assert [user.returncode for user in users] == [0] * len(users), said
+    return said
+
+
+def runs_of(uri, sweep_id):
+    """The sweep's runs by kind and key, each as often as it is there."""
+    return Runs(uri, "team", {"editsweep.sweep_id": sweep_id})._look()
+
+
+def test_several_users_lose_nothing_and_make_no_run_twice(synthetic, server, tmp_path):
+    sweeps = [synthetic("a", edits=2), synthetic("b", edits=2)]
+    sweeps[1].plan["sweep_id"] = "b" * 32
+    for sweep in sweeps:
+        sweep.commit()
+    folders = [sweeps[0].folder, sweeps[0].folder, sweeps[1].folder]
+    record_at_once(folders, server, tmp_path / "start")
+    for sweep in sweeps:
+        there = runs_of(server, sweep.plan["sweep_id"])
+        assert {kind for kind, _ in there} == {"sweep", "cell"}
+        assert len(there) == 5
+        assert [len(runs) for runs in there.values()] == [1] * 5
+        (parent,) = there["sweep", sweep.plan["sweep_id"]]
+        for (kind, _), (run,) in there.items():
+            assert run.data.tags["editsweep.status"] == "complete"
+            if kind == "cell":
+                assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+                assert run.data.metrics["reliability.exact_match.ci_high"] == 0.75
+    again = record_at_once(folders[:1], server, tmp_path / "start")
+    assert "created=0, updated=5" in again[0]
+
+
+def test_a_database_without_a_server_is_recorded_in_and_its_password_is_not_told(
+    synthetic, postgres, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    sweep = synthetic("c", edits=1)
+    sweep.plan["sweep_id"] = "c" * 32
+    sweep.commit()
+    (tmp_path / "start").touch()
+    (said,) = record_at_once([sweep.folder], postgres, tmp_path / "start")
+    secret = postgres.split(":")[2].split("@")[0]
+    assert "recorded=True" in said
+    assert secret not in said
+    assert len(runs_of(postgres, "c" * 32)) == 5
+    down = f"postgresql+psycopg://mlflow:{secret}@127.0.0.1:{free_port()}/postgres"
+    result = tracking.record(sweep.folder, down, "team", [])
+    assert "no database at 127.0.0.1" in result.reason
+    assert secret not in str(result)
+
+
+def test_the_compose_file_keeps_to_this_machine_and_holds_no_password():
+    folder = ROOT / "jobs" / "mlflow"
+    compose = yaml.safe_load((folder / "compose.yaml").read_text())
+    services = compose["services"]
+    published = [port for service in services.values() for port in service.get("ports", ())]
+    assert published == ["127.0.0.1:5000:5000"]
+    volumes = {v.split(":")[0] for s in services.values() for v in s["volumes"]}
+    assert volumes == set(compose["volumes"])
+    assert services["postgres"]["environment"]["POSTGRES_PASSWORD"].startswith("${POSTGRES_PASSW")
+    example = (folder / ".env.example").read_text().splitlines()
+    assert [line for line in example if not line.startswith("#")] == ["POSTGRES_PASSWORD="]
+    pinned = dict(
+        line.strip().split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    )
+    image = services["mlflow"]["build"]["dockerfile_inline"]
+    assert f"mlflow:v{pinned['mlflow']}\n" in image
+    assert f"psycopg[binary]=={pinned['psycopg']}" in image
