@@ -5,7 +5,6 @@ that goes on has it.
 """
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -26,7 +25,7 @@ from editsweep.run.stop import Stop
 from editsweep.run.tasks import AssetTask, BaseTask, Died, EditTask, Event, Failure, Outcome, Task
 from editsweep.run.units import Unit
 from editsweep.run.writer import Writer
-from editsweep.store.store import SweepStore
+from editsweep.store.store import Done, SweepStore
 
 WAIT_S = 1.0
 DEATHS_AT_START = 4
@@ -55,7 +54,7 @@ class Dispatch:
         self._bases = BaseAnswers(store.folder / "base")
         self._queue = _queue(plan, self._sequences, self._bases)
         self._kinds: dict[str, Failure] = {}
-        self._writer = Writer()
+        self._writer = Writer(store)
         self._lanes: dict[int, str] = {}
         self._deaths = 0
         self._finished = bool(self._committed)
@@ -154,16 +153,14 @@ class Dispatch:
         edits = unit.stop - unit.start
         self._edits_now += edits
         self._edits_left -= edits
-        failed = _failed(schema.from_ipc(parts["edits"]))
+        failed = _failed(schema.from_ipc(parts["edits"], ["status"]))
         self._failed += failed
-        self._writer.put(
-            lambda: self._store.commit(key, parts, attempt=attempt, seconds=seconds, host=host)
-        )
+        self._writer.put(Done(key, parts, attempt, seconds, host))
         done = {"unit": key, "edits": edits, "failed": failed, "seconds": round(seconds, 3)}
         self._note(event="committed", attempt=attempt, **done)
 
     def _note(self, **fields: object) -> None:
-        self._writer.put(partial(self._store.event, **fields))
+        self._writer.put(fields)
 
     def _raised(self, task_id: str, failure: Failure) -> None:
         self._note(
