@@ -4,7 +4,7 @@
 continuation that was scored. `base` holds what the unedited model said, shared by all cells.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -159,9 +159,16 @@ def fitted(found: pa.Table, wanted: pa.Schema) -> pa.Table:
     if found.schema.names != wanted.names:
         odd = sorted(set(found.schema.names) ^ set(wanted.names))
         raise ValueError(f"columns do not match the schema: {', '.join(odd) or 'other order'}")
-    kept = found.cast(wanted)
+    same = found.schema.equals(wanted, check_metadata=True)
+    kept = found if same and _filled(found) else found.cast(wanted)
     kept.validate(full=True)
     return kept
+
+
+def _filled(found: pa.Table) -> bool:
+    """Whether no column lacks a value that it must have."""
+    columns = zip(found.schema, found.columns, strict=True)
+    return not any(column.null_count for field, column in columns if not field.nullable)
 
 
 def table(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
@@ -200,11 +207,18 @@ def to_ipc_files(
     return {name: bytes(sink.getvalue().to_pybytes()) for name, sink in sinks.items()}
 
 
-def from_ipc(buffer: bytes) -> pa.Table:
-    """The table in one Arrow IPC file.
+def from_ipc(buffer: bytes, columns: Sequence[str] = ()) -> pa.Table:
+    """The table in one Arrow IPC file, or these columns of it, in its own order.
 
     Raises:
         pyarrow.ArrowInvalid: the bytes are not a whole IPC file.
+        ValueError: it lacks one of the columns.
     """
-    with pa.ipc.open_file(pa.BufferReader(buffer)) as reader:
+    # Parts are small: handing their columns to threads costs more than it saves.
+    options = pa.ipc.IpcReadOptions(use_threads=False)
+    if columns:
+        with pa.ipc.open_file(pa.BufferReader(buffer)) as reader:
+            names = reader.schema.names
+        options.included_fields = sorted(names.index(name) for name in columns)
+    with pa.ipc.open_file(pa.BufferReader(buffer), options=options) as reader:
         return reader.read_all()

@@ -1,20 +1,24 @@
 """Leaderboards: the mean of each edit first, then over edits, with an interval and what is missing."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from editsweep.core.types import AXES
 from editsweep.report import harmonic
+from editsweep.report.coded import Ints, PerEdit, Rows, per_edit
 from editsweep.report.columns import NO_RATES
-from editsweep.report.statistics import interval
+from editsweep.report.statistics import interval, wilson
 
 DRIFT = "drift"
 
 CELL = ("cell_id", "label", "model", "editor", "dataset", "regime", "seed")
+KEY = ("axis", "metric", "protocol", "phase")
+FACET_KEY = ("axis", "facet", "metric", "protocol", "phase")
 NUMBERS: Mapping[str, type[pl.DataType]] = {
     "mean": pl.Float64,
     "ci_low": pl.Float64,
@@ -52,7 +56,7 @@ def leaderboard(
         are not recorded yet (null when `known` is given: who knows). A cell without any record
         still has its rows, with null values.
     """
-    return _aggregate(plan, edits, measurements, known, ())
+    return Basis.of(edits, measurements).board(plan, known)
 
 
 def by_facet(
@@ -62,7 +66,7 @@ def by_facet(
     known: bool | None = None,
 ) -> pl.DataFrame:
     """`leaderboard` with a further column `facet` after `axis`, and without the axis `overall`."""
-    return _aggregate(plan, edits, measurements, known, ("facet",))
+    return Basis.of(edits, measurements).board(plan, known, by_facet=True)
 
 
 def timings(plan: Mapping[str, Any], edits: pl.DataFrame) -> pl.DataFrame:
@@ -70,8 +74,10 @@ def timings(plan: Mapping[str, Any], edits: pl.DataFrame) -> pl.DataFrame:
     measured = _ordered(edits, ("cell_id", "position", "edit_id")).with_columns(
         total_s=pl.col("edit_s") + pl.col("probe_s")
     )
-    means = measured.group_by("cell_id", maintain_order=True).agg(
-        pl.col("edit_s", "probe_s", "total_s").mean(), edits=pl.len().cast(pl.Int64)
+    means = (
+        measured.group_by("cell_id", maintain_order=True)
+        .agg(pl.col("edit_s", "probe_s", "total_s").mean(), edits=pl.len().cast(pl.Int64))
+        .with_columns(pl.col("cell_id").cast(pl.String))
     )
     return (
         cells_of(plan)
@@ -82,37 +88,70 @@ def timings(plan: Mapping[str, Any], edits: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _aggregate(
+@dataclass(frozen=True)
+class Basis:
+    """What all leaderboards of some edits are made of: the values by edit, sorted once.
+
+    Attributes:
+        rows: the measurements, of sequences those at their end.
+        edits: the `edits` table.
+        values: by cell, axis, metric, protocol, phase and edit.
+        faceted: the same with the facet after the axis.
+        parts: what the score S is made of, by cell, axis, phase and edit.
+    """
+
+    rows: Rows
+    edits: pl.DataFrame
+    values: PerEdit
+    faceted: PerEdit
+    parts: PerEdit
+
+    @classmethod
+    def of(cls, edits: pl.DataFrame, measurements: pl.DataFrame) -> "Basis":
+        """The basis of two tables; their columns of text may be categorical, alike in both."""
+        rows = Rows.of(_at_the_end(measurements, edits), edits)
+        # numpy sorts on one core, and there are mostly two.
+        with ThreadPoolExecutor(2) as pool:
+            made = [pool.submit(per_edit, rows, key) for key in (KEY, FACET_KEY)]
+            parts = per_edit(rows.where(harmonic.parts(rows)), ("axis", "phase"))
+            values, faceted = (future.result() for future in made)
+        return cls(rows, edits, values, faceted, parts)
+
+    def board(
+        self, plan: Mapping[str, Any], known: bool | None = None, by_facet: bool = False
+    ) -> pl.DataFrame:
+        """`leaderboard` or `by_facet` of these edits."""
+        edits, values, parts = self.edits, self.faceted if by_facet else self.values, self.parts
+        if known is not None:
+            edits = edits.filter(pl.col("known") == known)
+            wanted = (self.rows.edits["known"] == known).fill_null(value=False).to_numpy()
+            values, parts = values.of_edits(wanted), parts.of_edits(wanted)
+        numbers = numbers_of(values, values.clusters(self.rows))
+        if not by_facet:
+            overall = list(harmonic.scores(parts, parts.clusters(self.rows)))
+            numbers = pl.concat([numbers, pl.DataFrame(overall, schema=numbers.schema)])
+        return _laid_out(plan, edits, numbers, FACET_KEY if by_facet else KEY, known is None)
+
+
+def _laid_out(
     plan: Mapping[str, Any],
     edits: pl.DataFrame,
-    measurements: pl.DataFrame,
-    known: bool | None,
-    extra: tuple[str, ...],
+    numbers: pl.DataFrame,
+    key: Sequence[str],
+    is_whole: bool,
 ) -> pl.DataFrame:
-    if known is not None:
-        edits = edits.filter(pl.col("known") == known)
-        measurements = measurements.join(edits, on=["cell_id", "edit_id"], how="semi")
-    key = ("axis", *extra, "metric", "protocol", "phase")
-    numbers = numbers_of(per_edit(_at_the_end(measurements, edits), edits, key), key)
-    if not extra:
-        numbers = pl.concat([numbers, _overall(measurements, edits, numbers.schema)])
+    """The numbers in the plan's order, with a row for everything that was to be had."""
     cells = cells_of(plan).join(_recorded(edits), on="cell_id", how="left", maintain_order="left")
     rows = _expected(cells, numbers, key).join(
         numbers, on=["cell_id", *key], how="left", maintain_order="left"
     )
-    missing = pl.lit(None, pl.Int64) if known is not None else pl.col("edits") - pl.col("recorded")
+    missing = pl.col("edits") - pl.col("recorded") if is_whole else pl.lit(None, pl.Int64)
     return (
         rows.with_columns(pl.col("n", "asked", "failed", "recorded").fill_null(0))
         .with_columns(missing=missing)
         .sort("order", AXIS_ORDER, *key[:-1], pl.col("phase").replace_strict(_PHASES))
         .select(*CELL, *key, *NUMBERS, "asked", "failed", "missing")
     )
-
-
-def _overall(measurements: pl.DataFrame, edits: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
-    """The rows of the score S; none of a cell that lacks a part of it."""
-    values = per_edit(harmonic.parts(measurements), edits, ("axis", "phase"))
-    return pl.DataFrame(list(harmonic.scores(values)), schema=schema)
 
 
 def late() -> pl.Expr:
@@ -151,66 +190,49 @@ def cells_of(plan: Mapping[str, Any]) -> pl.DataFrame:
 def _recorded(edits: pl.DataFrame) -> pl.DataFrame:
     """How many edits of each cell are recorded, and how many of them failed."""
     return (
-        _ordered(edits, ("cell_id",))
-        .group_by("cell_id", maintain_order=True)
+        edits.group_by("cell_id")
         .agg(
             recorded=pl.len().cast(pl.Int64),
             failed=(pl.col("status") == "failed").sum().cast(pl.Int64),
         )
+        .with_columns(pl.col("cell_id").cast(pl.String))
     )
 
 
-def per_edit(measurements: pl.DataFrame, edits: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
-    """One row a cell, key and edit: the mean over its probes, null if none has a value.
-
-    `cluster` is the subject; an edit without one stands alone.
-    """
-    subjects = edits.select("cell_id", "edit_id", "subject").unique(
-        ["cell_id", "edit_id"], keep="first", maintain_order=True
-    )
-    finite = pl.when(pl.col("value").is_finite()).then("value")
-    order = ("cell_id", *key, "edit_id")
-    return (
-        _ordered(measurements, (*order, "facet", "probe_id"))
-        .group_by(order, maintain_order=True)
-        .agg(finite.mean().alias("value"))
-        .join(subjects, on=["cell_id", "edit_id"], how="left", maintain_order="left")
-        .with_columns(cluster=pl.coalesce("subject", pl.lit("\0") + pl.col("edit_id")))
-    )
-
-
-def numbers_of(edits: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
-    """One row a cell and key: mean, interval, n and asked."""
-    names = ("cell_id", *key)
-    groups = edits.group_by(names, maintain_order=True).agg(
-        pl.len().alias("asked"),
-        pl.col("value").drop_nulls().alias("values"),
-        pl.col("cluster").filter(pl.col("value").is_not_null()).rank("dense").alias("clusters"),
-    )
-    rows = []
-    for row in groups.iter_rows(named=True):
-        identity = [row[name] for name in names]
-        values = np.asarray(row["values"], dtype=np.float64)
-        clusters = np.asarray(row["clusters"], dtype=np.int64) - 1
-        number = _number(values, clusters, identity, row["metric"] not in NO_RATES)
-        rows.append((*identity, *number, row["asked"]))
+def numbers_of(values: PerEdit, clusters: Ints) -> pl.DataFrame:
+    """One row a cell and key: mean, interval, n and asked; `clusters` are the values' subjects."""
+    names = values.names
+    starts = values.starts[:-1]
+    asked = np.diff(values.starts)
+    there = np.isfinite(values.value)
+    is_rate = there & ((values.value == 0.0) | (values.value == 1.0)) | ~there
+    zeroed = np.where(there, values.value, 0.0)
+    if len(starts):
+        n, sums = (np.add.reduceat(some, starts) for some in (there.astype(np.int64), zeroed))
+        rates = np.logical_and.reduceat(is_rate, starts)
+    else:
+        n, sums, rates = (np.zeros(0, kind) for kind in (np.int64, np.float64, np.bool_))
+    means = np.divide(sums, n, out=np.full_like(sums, np.nan), where=n > 0)
+    lows, highs = wilson(np.where(rates, sums, 0.0), np.maximum(n, 1))
+    made = []
+    metric = names.index("metric")
+    for run, key in enumerate(values.keys):
+        number: tuple[Any, ...] = (None, None, None, None)
+        if n[run] and rates[run] and key[metric] not in NO_RATES:
+            number = (means[run], lows[run], highs[run], "wilson")
+        elif n[run]:
+            part = slice(values.starts[run], values.starts[run + 1])
+            kept = there[part]
+            found = interval(
+                values.value[part][kept], clusters[part][kept], key, key[metric] not in NO_RATES
+            )
+            number = (means[run], *found)
+        made.append((*key, *number, n[run], asked[run]))
     types = dict.fromkeys(names, pl.String) | dict(NUMBERS) | {"asked": pl.Int64}
-    made = pl.DataFrame(rows, schema=types, orient="row")
+    board = pl.DataFrame(made, schema=types, orient="row")
     # Drift is one measurement of one model, not a sample of edits.
     bare = pl.when(pl.col("axis") != DRIFT)
-    return made.with_columns(bare.then(name).alias(name) for name in _INTERVAL)
-
-
-def _number(
-    values: NDArray[np.float64],
-    clusters: NDArray[np.int64],
-    key: Sequence[object],
-    may_be_rate: bool,
-) -> tuple[float | None, float | None, float | None, str | None, int]:
-    if len(values) == 0:
-        return None, None, None, None, 0
-    found = interval(values, clusters, key, may_be_rate)
-    return float(values.mean()), found.low, found.high, found.method, len(values)
+    return board.with_columns(bare.then(name).alias(name) for name in _INTERVAL)
 
 
 def _expected(cells: pl.DataFrame, numbers: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:

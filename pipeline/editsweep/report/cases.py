@@ -14,6 +14,7 @@ import polars as pl
 
 from editsweep.core.types import MULTI_HOP
 from editsweep.report.aggregate import CELL, NUMBERS, cells_of, numbers_of
+from editsweep.report.coded import values_of
 
 SCORES = ("edit-wise", "case-wise", "multi-hop")
 # What says whether an answer is right, under teacher forcing and in the model's own words.
@@ -56,7 +57,7 @@ def case_scores(
     place = pl.col("score").replace_strict({s: i for i, s in enumerate(SCORES)})
     return (
         cells_of(plan)
-        .join(numbers_of(rows.sort(names), _KEY), on="cell_id")
+        .join(numbers_of(*values_of(rows.sort(names), ("cell_id", *_KEY))), on="cell_id")
         .sort("order", place, "metric", "protocol", pl.col("phase") == "post")
         .select(*CELL, *_KEY, *NUMBERS, "asked")
     )

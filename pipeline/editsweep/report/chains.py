@@ -5,9 +5,8 @@ from typing import Any
 
 import polars as pl
 
-from editsweep.report.aggregate import CELL, NUMBERS, cells_of, numbers_of, per_edit, stations
-
-_KEY = ("axis", "metric", "protocol", "phase")
+from editsweep.report.aggregate import CELL, KEY, NUMBERS, cells_of, numbers_of, stations
+from editsweep.report.coded import Rows, per_edit
 
 
 def has_chains(plan: Mapping[str, Any]) -> bool:
@@ -33,15 +32,18 @@ def curves(
     """
     chains = [str(cell["cell_id"]) for cell in plan["cells"] if _is_chain(cell)]
     own = measurements.filter(pl.col("cell_id").is_in(chains))
-    key = ("unit_id", *_KEY)
-    numbers = numbers_of(per_edit(own, edits, key), key)
+    key = ("unit_id", *KEY)
+    rows = Rows.of(own, edits)
+    values = per_edit(rows, key)
+    numbers = numbers_of(values, values.clusters(rows))
+    ends = stations(edits).with_columns(pl.col("cell_id", "unit_id").cast(pl.String))
     return (
         cells_of(plan)
         .drop("edits")
-        .join(stations(edits).rename({"so_far": "edits"}), on="cell_id")
+        .join(ends.rename({"so_far": "edits"}), on="cell_id")
         .join(numbers, on=["cell_id", "unit_id"])
-        .sort("order", "edits", *_KEY)
-        .select(*CELL, "unit_id", "edits", *_KEY, *NUMBERS)
+        .sort("order", "edits", *KEY)
+        .select(*CELL, "unit_id", "edits", *KEY, *NUMBERS)
     )
 
 

@@ -17,7 +17,8 @@ from statsmodels.stats.power import normal_sample_size_one_tail
 
 from editsweep.core.names import unknown
 from editsweep.errors import ConfigError
-from editsweep.report.aggregate import AXIS_ORDER, per_edit
+from editsweep.report.aggregate import AXIS_ORDER
+from editsweep.report.coded import Rows, per_edit
 from editsweep.report.columns import HEADLINE
 from editsweep.report.statistics import LEVEL, resampled
 
@@ -59,7 +60,8 @@ class Side:
             edits = edits.filter(pl.col("known") == known)
         asked = self.measurements.filter(own, pl.col("phase") == "post")
         chosen = asked.join(edits, on="edit_id", how="semi")
-        return per_edit(chosen, edits, _KEY).drop("cell_id")
+        rows = Rows.of(chosen, edits)
+        return per_edit(rows, _KEY).frame(rows).drop("cell_id")
 
 
 def compare(

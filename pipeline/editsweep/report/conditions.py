@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from editsweep.report.aggregate import by_facet, leaderboard
+from editsweep.report.aggregate import Basis
 
 CONDITIONS: Mapping[str, bool | None] = {"": None, "known": True, "unknown": False}
 
@@ -27,9 +27,9 @@ def conditioned(
     plan: Mapping[str, Any], edits: pl.DataFrame, measurements: pl.DataFrame
 ) -> dict[str, Boards]:
     """The tables by condition; that of all edits is called "" and comes first."""
-    tables = plan, edits, measurements
+    basis = Basis.of(edits, measurements)
     return {
-        name: Boards(leaderboard(*tables, known), by_facet(*tables, known))
+        name: Boards(basis.board(plan, known), basis.board(plan, known, by_facet=True))
         for name, known in CONDITIONS.items()
         if known is None or can_condition(edits)
     }

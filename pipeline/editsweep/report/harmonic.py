@@ -1,18 +1,19 @@
 """ROME's score S: the harmonic mean of ES, PS and NS (arXiv 2202.05262, section 3.3).
 
 It is taken of the three means over edits, not edit by edit, so an edit has none. Its interval is a
-percentile bootstrap over subjects, each drawn with all that was asked about it.
+percentile bootstrap over subjects, each drawn with all that was asked about it, or with many of them
+a normal interval by the delta method.
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from scipy.stats import hmean
 
 from editsweep.core.ids import content_id
-from editsweep.report.statistics import LEVEL, RESAMPLES, Interval
+from editsweep.report.coded import Bools, Floats, Ints, PerEdit, Rows
+from editsweep.report.statistics import LEVEL, MANY, RESAMPLES, Interval, normal
 
 OVERALL = "overall"
 NAME = "harmonic_mean"
@@ -25,73 +26,90 @@ PARTS = ("reliability", "paraphrase", "locality")
 _DRAW = 2_000_000
 
 
-def parts(measurements: pl.DataFrame) -> pl.DataFrame:
-    """The measurements that S is made of, before and after the edit.
+def parts(rows: Rows) -> Bools:
+    """Which measurements S is made of, before and after the edit.
 
     Of locality these are the neighbours, as in CounterFact; all of it where a cell has none.
     """
-    chosen = measurements.filter(
-        pl.col("metric") == PREFERENCE,
-        pl.col("protocol") == PREFERENCE,
-        pl.col("axis").is_in(PARTS),
-        pl.col("phase").is_in(["pre", "post"]),
+    chosen = (
+        rows.is_in("metric", [PREFERENCE])
+        & rows.is_in("protocol", [PREFERENCE])
+        & rows.is_in("axis", PARTS)
+        & rows.is_in("phase", ["pre", "post"])
     )
-    is_near = (pl.col("axis") == "locality") & (pl.col("facet") == NEIGHBOURS)
-    kept = (pl.col("axis") != "locality") | is_near | ~is_near.any().over("cell_id")
-    return chosen.filter(kept)
+    local = chosen & rows.is_in("axis", ["locality"])
+    near = local & rows.is_in("facet", [NEIGHBOURS])
+    has_near = np.zeros(len(rows.names["cell_id"]), np.bool_)
+    has_near[rows.codes["cell_id"][near]] = True
+    kept: Bools = chosen & (~local | near | ~has_near[rows.codes["cell_id"]])
+    return kept
 
 
-def scores(edits: pl.DataFrame) -> Iterator[dict[str, object]]:
+def scores(values: PerEdit, clusters: Ints) -> Iterator[dict[str, object]]:
     """One row a cell and phase that has all three: mean, interval, n and asked.
 
     Args:
-        edits: of `parts`, one row a cell, axis, phase and edit: `value`, and its subject `cluster`.
+        values: of `parts`, by cell, axis, phase and edit.
+        clusters: each value's subject.
 
     Yields:
         `cell_id axis metric protocol phase mean ci_low ci_high interval n asked`; `n` counts edits
         with all three values. Nulls where one of the three has none.
     """
-    for (cell, phase), group in edits.group_by("cell_id", "phase", maintain_order=True):
-        if set(group["axis"]) != set(PARTS):
+    runs: dict[tuple[str, str], dict[str, slice]] = {}
+    for run, (cell, axis, phase) in enumerate(values.keys):
+        part = slice(values.starts[run], values.starts[run + 1])
+        runs.setdefault((cell, phase), {})[axis] = part
+    for (cell, phase), found in runs.items():
+        if set(found) != set(PARTS):
             continue
-        known = group.drop_nulls("value")
-        whole = [_complete(frame) for frame in (known, group)]
+        three = [found[name] for name in PARTS]
+        there = [np.isfinite(values.value[part]) for part in three]
+        who = [values.who[part] for part in three]
         names = {"axis": OVERALL, "metric": NAME, "protocol": PREFERENCE}
-        row = {"cell_id": cell, **names, "phase": phase, "n": whole[0], "asked": whole[1]}
-        mean, found = None, Interval(None, None, None)
-        if set(known["axis"]) == set(PARTS):
-            sums, counts = _by_subject(known)
+        counted = {"n": _in_all([w[t] for w, t in zip(who, there, strict=True)])}
+        mean, ends = None, Interval(None, None, None)
+        if all(some.any() for some in there):
+            known = list(zip(three, there, strict=True))
+            sums, counts = _by_subject(
+                [values.value[part][t] for part, t in known],
+                [clusters[part][t] for part, t in known],
+            )
             mean = float(_score(sums.sum(axis=0), counts.sum(axis=0)))
-            found = _interval(sums, counts, [cell, OVERALL, NAME, phase])
-        yield row | {
-            "mean": mean,
-            **dict(zip(("ci_low", "ci_high", "interval"), found, strict=True)),
-        }
+            ends = _interval(mean, sums, counts, [cell, OVERALL, NAME, phase])
+        row: dict[str, object] = {"cell_id": cell, **names, "phase": phase, "mean": mean}
+        yield (
+            row
+            | dict(zip(("ci_low", "ci_high", "interval"), ends, strict=True))
+            | counted
+            | {"asked": _in_all(who)}
+        )
 
 
-def _complete(frame: pl.DataFrame) -> int:
+def _in_all(who: Sequence[NDArray[np.int32]]) -> int:
     """The edits that stand in all three parts."""
-    return int((frame.group_by("edit_id").len()["len"] == len(PARTS)).sum())
+    counts = np.unique(np.concatenate(who), return_counts=True)[1]
+    return int((counts == len(PARTS)).sum())
 
 
-def _by_subject(known: pl.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums and counts of values, each of shape (subjects, 3)."""
-    at = known["cluster"].rank("dense").to_numpy().astype(np.int64) - 1
-    part = known["axis"].replace_strict({name: i for i, name in enumerate(PARTS)}).to_numpy()
-    shape = (int(at.max()) + 1, len(PARTS))
+def _by_subject(values: Sequence[Floats], clusters: Sequence[Ints]) -> tuple[Floats, Floats]:
+    """Sums and counts of the values of the three parts, each of shape (subjects, 3)."""
+    subjects, at = np.unique(np.concatenate(clusters), return_inverse=True)
+    part = np.repeat(np.arange(len(PARTS)), [len(some) for some in values])
+    shape = (len(subjects), len(PARTS))
     sums, counts = np.zeros(shape), np.zeros(shape)
-    np.add.at(sums, (at, part), known["value"].to_numpy())
+    np.add.at(sums, (at, part), np.concatenate(values))
     np.add.at(counts, (at, part), 1.0)
     return sums, counts
 
 
-def _interval(
-    sums: NDArray[np.float64], counts: NDArray[np.float64], key: Sequence[object]
-) -> Interval:
+def _interval(mean: float, sums: Floats, counts: Floats, key: Sequence[object]) -> Interval:
     """Draws in which one of the three has no value at all say nothing and are left out."""
     subjects = len(counts)
     if subjects < 2:
         return Interval(None, None, None)
+    if subjects >= MANY and mean > 0:
+        return normal(mean, _pulls(mean, sums, counts), 0.0, 1.0)
     rng = np.random.default_rng(int(content_id(list(key)), 16))
     step = max(1, _DRAW // subjects)
     drawn = np.concatenate(
@@ -104,19 +122,28 @@ def _interval(
     return Interval(float(low), float(high), "bootstrap")
 
 
+def _pulls(mean: float, sums: Floats, counts: Floats) -> Floats:
+    """By how much each subject moves S, to first order: d S / d mean_i is (S / mean_i)² / 3."""
+    asked = counts.sum(axis=0)
+    means = sums.sum(axis=0) / asked
+    slopes = (mean / means) ** 2 / len(PARTS)
+    moved: Floats = ((sums - means * counts) / asked * slopes).sum(axis=1)
+    return moved
+
+
 def _drawn(
     rng: np.random.Generator,
     times: int,
-    sums: NDArray[np.float64],
-    counts: NDArray[np.float64],
-) -> NDArray[np.float64]:
+    sums: Floats,
+    counts: Floats,
+) -> Floats:
     subjects = len(counts)
     often = rng.multinomial(subjects, np.full(subjects, 1 / subjects), size=times)
     return _score(often @ sums, often @ counts)
 
 
-def _score(sums: NDArray[np.float64], counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _score(sums: Floats, counts: Floats) -> Floats:
     """The harmonic mean along the last axis; NaN where there is nothing to take a mean of."""
     means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
-    found: NDArray[np.float64] = np.asarray(hmean(means, axis=-1))
+    found: Floats = np.asarray(hmean(means, axis=-1))
     return found

@@ -20,7 +20,7 @@ from editsweep.report.chart import success_against_locality
 from editsweep.report.columns import AXIS_MEANING, HEADLINE, METRIC_MEANING
 from editsweep.report.conditions import Boards
 from editsweep.report.curves import draw
-from editsweep.report.statistics import LEVEL, RESAMPLES
+from editsweep.report.statistics import LEVEL, MANY, RESAMPLES
 from editsweep.report.view import Number, columns_of, headline
 
 TEMPLATE = "report/report.html.j2"
@@ -81,6 +81,7 @@ def render(
             schema_version=schema.VERSION,
             level=round(100 * LEVEL),
             resamples=RESAMPLES,
+            many=MANY,
         )
     )
 

@@ -7,7 +7,6 @@ that goes on has it.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
@@ -31,7 +30,7 @@ from editsweep.run.tasks import AssetTask, BaseTask, Died, EditTask, Event, Fail
 from editsweep.run.units import Unit
 from editsweep.run.writer import Writer
 from editsweep.store import durable
-from editsweep.store.store import SweepStore
+from editsweep.store.store import Done, SweepStore
 
 WAIT_S = 1.0
 DEATHS_AT_START = 4
@@ -80,7 +79,7 @@ class Dispatch:
         self._bases = BaseAnswers(store.folder / "base")
         self._queue = _queue(plan, self._sequences, self._bases)
         self._kinds: dict[str, Failure] = {}
-        self._writer = Writer()
+        self._writer = Writer(store)
         self._holds: dict[int, tuple[str, str]] = {}  # each worker's lane and last task
         self._pace = Pace()
         self._without_since: float | None = None
@@ -238,16 +237,14 @@ class Dispatch:
         edits = unit.stop - unit.start
         self._edits_now += edits
         self._edits_left -= edits
-        failed = _failed(schema.from_ipc(parts["edits"]))
+        failed = _failed(schema.from_ipc(parts["edits"], ["status"]))
         self._failed += failed
-        self._writer.put(
-            lambda: self._store.commit(key, parts, attempt=attempt, seconds=seconds, host=host)
-        )
+        self._writer.put(Done(key, parts, attempt, seconds, host))
         done = {"unit": key, "edits": edits, "failed": failed, "seconds": round(seconds, 3)}
         self._note(event="committed", attempt=attempt, **done)
 
     def _note(self, **fields: object) -> None:
-        self._writer.put(partial(self._store.event, **fields))
+        self._writer.put(fields)
 
     def _raised(self, task_id: str, failure: Failure) -> None:
         self._note(

@@ -62,12 +62,19 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def move_folder(source: Path, target: Path) -> None:
     """Rename a folder to a free name in the same file system."""
-    source.rename(target)
-    sync_folder(target.parent)
+    move_folders({source: target})
+
+
+def move_folders(targets: Mapping[Path, Path]) -> None:
+    """Rename folders to free names in the same file system; each parent waits for the disk once."""
+    for source, target in targets.items():
+        source.rename(target)
+    for parent in dict.fromkeys(target.parent for target in targets.values()):
+        sync_folder(parent)
 
 
 def append_line(path: Path, text: str, wait: bool = True) -> None:
-    """Append one line and, if asked to `wait`, do so until the disk has it.
+    """Append one line, or several with line ends between; if asked to `wait`, until they are safe.
 
     Raises:
         OSError: it could not be written; the file is as it was before.

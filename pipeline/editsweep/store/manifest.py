@@ -5,11 +5,11 @@ A line that only says `withdrawn` takes the unit's lines before it back.
 
 import hashlib
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import pyarrow as pa
+from typing import Any
 
 from editsweep.core import schema
 from editsweep.core.names import safe_name
@@ -37,17 +37,19 @@ class Line:
     committed_at: str
 
     @classmethod
-    def parse(cls, text: str) -> "Line":
-        """The line as it was written.
+    def of(cls, fields: Any) -> "Line":
+        """The line that was written as these fields.
 
         Raises:
             ValueError: it is not such a line.
         """
         try:
-            fields = json.loads(text)
             safe_name("unit", fields["unit_id"])
-            files = {kind: Entry(**file) for kind, file in fields.pop("files").items()}
-            return cls(files=files, **fields)
+            # Hosts and kinds are few and lines are many: each is kept once.
+            host = sys.intern(fields.pop("host"))
+            files = fields.pop("files").items()
+            kinds = {sys.intern(kind): Entry(**file) for kind, file in files}
+            return cls(files=kinds, host=host, **fields)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(str(error)) from None
 
@@ -55,8 +57,26 @@ class Line:
         """The line as one line of JSON."""
         return json.dumps(asdict(self), sort_keys=True)
 
-    def fault(self, folder: Path) -> str | None:
-        """Why the files in `folder` are not what this line says, or None."""
+    def checked(
+        self, folder: Path, read: Collection[str], keep: Collection[str]
+    ) -> tuple[str, dict[str, bytes]]:
+        """Why files in `folder` are not what this line says, or ""; and the contents to `keep`."""
+        kept: dict[str, bytes] = {}
+        if why := self._unreadable():
+            return why, kept
+        for kind in read:
+            path = folder / f"{kind}.arrow"
+            try:
+                data = path.read_bytes()
+            except OSError as error:
+                return f"{path.name}: {error.strerror}", kept
+            if not _holds(self.files[kind], data):
+                return f"{path.name} has other content than was committed", kept
+            if kind in keep:
+                kept[kind] = data
+        return "", kept
+
+    def _unreadable(self) -> str:
         if not 1 <= self.schema_version <= schema.VERSION:
             return (
                 f"schema version {self.schema_version}, this EditSweep reads {schema.VERSION} and "
@@ -64,47 +84,69 @@ class Line:
             )
         if set(self.files) != set(schema.PARTS):
             return f"files {sorted(self.files)} instead of {sorted(schema.PARTS)}"
-        for kind, kept in self.files.items():
-            path = folder / f"{kind}.arrow"
-            try:
-                found = entry(path.read_bytes())
-            except OSError as error:
-                return f"{path.name}: {error.strerror}"
-            except pa.ArrowInvalid:
-                return f"{path.name} is damaged"
-            if found != kept:
-                return f"{path.name} has other content than was committed"
-        return None
+        return ""
 
 
-def read(path: Path, parts: Path) -> tuple[dict[str, Line], tuple[str, ...]]:
-    """Every unit whose files are there as committed, and a warning for each other line.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A line that says that a unit is kept, and where it stands in the manifest."""
 
-    What follows the last line end is the trace of a writer that died and is passed over. Of
-    several lines of a unit the first valid one holds.
+    number: int
+    line: Line
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is of a unit: the line that its files bear out, or why none does.
+
+    `files` are the contents that were asked for.
     """
-    lines: dict[str, Line] = {}
-    faults: dict[str, str] = {}
+
+    unit_id: str
+    line: Line | None
+    files: Mapping[str, bytes]
+    fault: str = ""
+
+
+def claims(path: Path) -> tuple[dict[str, list[Claim]], list[str]]:
+    """Every unit's lines in their order, and a warning for each line that is none.
+
+    What follows the last line end is the trace of a writer that died and is passed over.
+    """
+    made: dict[str, list[Claim]] = {}
     warnings: list[str] = []
     text = path.read_bytes() if path.exists() else b""
     for number, raw in enumerate(text.split(b"\n")[:-1], start=1):
         try:
-            if back := withdrawn(raw.decode()):
-                lines.pop(back, None)
-                faults.pop(back, None)
-                continue
-            line = Line.parse(raw.decode())
+            fields = json.loads(raw)
+            if back := withdrawn(fields):
+                made.pop(back, None)
+            else:
+                line = Line.of(fields)
+                made.setdefault(line.unit_id, []).append(Claim(number, line))
         except ValueError as error:
             warnings.append(f"{path.name}:{number}: not a manifest line ({error}); passed over")
-            continue
-        if line.unit_id not in lines:
-            fault = line.fault(parts / line.unit_id)
-            if fault is None:
-                lines[line.unit_id] = line
-            else:
-                faults[line.unit_id] = f"{path.name}:{number}: unit {line.unit_id}: {fault}"
-    warnings += [f"{why}; it must be done again" for u, why in faults.items() if u not in lines]
-    return lines, tuple(warnings)
+    return made, warnings
+
+
+def found(
+    lines: Sequence[Claim], parts: Path, read: Collection[str], keep: Collection[str]
+) -> Found:
+    """The first of a unit's `lines` whose files are there as committed.
+
+    Args:
+        lines: all lines of the unit, at least one.
+        parts: the folder of all units.
+        read: the kinds of file that are looked at.
+        keep: of these, the kinds whose content is given back.
+    """
+    unit, why = lines[0].line.unit_id, ""
+    for claim in lines:
+        fault, files = claim.line.checked(parts / unit, read, keep)
+        if not fault:
+            return Found(unit, claim.line, files)
+        why = f"manifest.jsonl:{claim.number}: unit {unit}: {fault}; it must be done again"
+    return Found(unit, None, {}, why)
 
 
 def withdrawal(unit_id: str, time: str) -> str:
@@ -112,29 +154,22 @@ def withdrawal(unit_id: str, time: str) -> str:
     return json.dumps({"withdrawn": unit_id, "at": time}, sort_keys=True)
 
 
-def withdrawn(text: str) -> str | None:
+def withdrawn(fields: object) -> str | None:
     """The unit that a line takes back, or None.
 
     Raises:
-        ValueError: it is not JSON, or names no unit.
+        ValueError: it names no unit.
     """
-    fields = json.loads(text)
     if not isinstance(fields, dict) or "withdrawn" not in fields:
         return None
     return safe_name("unit", fields["withdrawn"])
 
 
-def entry(data: bytes) -> Entry:
-    """The entry of one Arrow IPC file.
-
-    Raises:
-        pyarrow.ArrowInvalid: the bytes are not a whole IPC file.
-    """
-    return Entry(hashlib.sha256(data).hexdigest(), len(data), _rows(data))
+def entry(data: bytes, rows: int) -> Entry:
+    """The entry of one file with so many rows."""
+    return Entry(hashlib.sha256(data).hexdigest(), len(data), rows)
 
 
-def _rows(data: bytes) -> int:
-    """The rows of an IPC file, decoding one column only."""
-    options = pa.ipc.IpcReadOptions(included_fields=[0])
-    with pa.ipc.open_file(pa.BufferReader(data), options=options) as reader:
-        return int(reader.read_all().num_rows)
+def _holds(kept: Entry, data: bytes) -> bool:
+    """Whether `kept` was made of `data`; rows follow from the content, so they are not counted."""
+    return len(data) == kept.bytes and hashlib.sha256(data).hexdigest() == kept.sha256

@@ -4,8 +4,9 @@ import difflib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ from editsweep.core import schema
 from editsweep.core.names import safe_name
 from editsweep.errors import StoreError
 from editsweep.store import durable, manifest
+from editsweep.store.ahead import ahead
 from editsweep.store.lock import exclusive, is_held
-from editsweep.store.manifest import Entry, Line, entry
+from editsweep.store.manifest import Found, Line
+
+SLICE = 64
 
 _ORDER: Mapping[str, tuple[str, ...]] = {
     "edits": ("sweep_id", "cell_id", "position", "edit_id"),
@@ -32,6 +36,20 @@ _ORDER: Mapping[str, tuple[str, ...]] = {
         *("axis", "facet", "role", "text"),
     ),
 }
+
+
+@dataclass(frozen=True)
+class Done:
+    """A unit to keep: its `edits`, `measurements` and `answers`, each an Arrow IPC file.
+
+    `attempt` counts from 1; `seconds` is how long the worker on `host` took.
+    """
+
+    unit_id: str
+    parts: Mapping[str, bytes] = field(repr=False)
+    attempt: int
+    seconds: float
+    host: str
 
 
 class SweepStore:
@@ -47,7 +65,7 @@ class SweepStore:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.warnings: tuple[str, ...] = ()
-        self._done: set[str] | None = None
+        self._kept: dict[str, Line] | None = None
 
     @contextmanager
     def locked(self) -> Iterator["SweepStore"]:
@@ -64,11 +82,11 @@ class SweepStore:
                 shutil.rmtree(self.folder / ".tmp", ignore_errors=True)
                 durable.drop_torn_line(self._manifest)
                 durable.drop_torn_line(self.folder / "progress.jsonl")
-                self._done = set(self.committed())
+                self._kept = self.committed()
             try:
                 yield self
             finally:
-                self._done = None
+                self._kept = None
 
     def bind(self, resolved: Mapping[str, Any], fingerprint: str) -> None:
         """Tie this folder to one sweep: the first call writes it down, later ones compare.
@@ -119,23 +137,26 @@ class SweepStore:
             StoreError: the parts are not what the schema says, or cannot be written; nothing of
                 the unit is kept then.
         """
-        done = self._need_lock()
-        if safe_name("unit", unit_id) in done:
-            return False
-        files = {kind: self._checked(unit_id, kind, parts) for kind in schema.PARTS}
-        line = Line(
-            unit_id=unit_id,
-            files=files,
-            attempt=attempt,
-            seconds=seconds,
-            host=host,
-            schema_version=schema.VERSION,
-            committed_at=_now(),
-        )
-        with self._writing(f"keep unit {unit_id}"):
-            self._place(line, attempt, {f"{kind}.arrow": parts[kind] for kind in files})
-        done.add(unit_id)
-        return True
+        return self.commit_all([Done(unit_id, parts, attempt, seconds, host)])[0]
+
+    def commit_all(self, units: Sequence[Done]) -> list[bool]:
+        """Keep several units, each whole; for each whether it was kept now, as `commit` says.
+
+        They wait for the disk together, so this is faster than one `commit` after another.
+
+        Raises:
+            StoreError: as `commit`; units before the one that it names are kept.
+        """
+        kept = self._need_lock()
+        fresh = {safe_name("unit", u.unit_id): u for u in reversed(units) if u.unit_id not in kept}
+        try:
+            self._keep(list(fresh.values()))
+        except StoreError:
+            if len(fresh) < 2:
+                raise
+            for unit in reversed(fresh.values()):
+                self._keep([unit])
+        return [fresh.get(unit.unit_id) is unit for unit in units]
 
     def withdraw(self, unit_id: str) -> None:
         """Take a kept unit back: it counts no more, and can be committed again.
@@ -145,17 +166,21 @@ class SweepStore:
         Raises:
             StoreError: it is not kept, or the manifest cannot be written.
         """
-        done = self._need_lock()
-        if unit_id not in done:
+        kept = self._need_lock()
+        if unit_id not in kept:
             raise StoreError(f"{self.folder}: no committed unit {unit_id}")
         with self._writing(f"take unit {unit_id} back"):
             durable.append_line(self._manifest, manifest.withdrawal(unit_id, _now()))
-        done.discard(unit_id)
+        del kept[unit_id]
 
     def committed(self) -> dict[str, Line]:
-        """Every unit that is kept and undamaged, by id; what is wrong goes to `warnings`."""
-        lines, self.warnings = manifest.read(self._manifest, self.folder / "parts")
-        return lines
+        """Every unit that is kept and undamaged, by id; what is wrong goes to `warnings`.
+
+        Every file is read, unless the folder is locked: then they were read at its start.
+        """
+        if self._kept is not None:
+            return dict(self._kept)
+        return {one.unit_id: one.line for one in self._found(None, ()) if one.line}
 
     def table(self, kind: str, unit_ids: Iterable[str] | None = None) -> pa.Table:
         """All rows of one kind (`edits`, `measurements`, `answers`), in the order of their keys.
@@ -172,12 +197,33 @@ class SweepStore:
     def tables(
         self, unit_ids: Iterable[str] | None = None, kinds: Iterable[str] = tuple(schema.PARTS)
     ) -> dict[str, pa.Table]:
-        """Several kinds as `table` gives them, checking each part once."""
-        kept = self.committed()
-        wanted = sorted(kept if unit_ids is None else set(unit_ids))
-        if absent := [unit for unit in wanted if unit not in kept]:
-            raise StoreError(f"{self.folder}: no committed unit {', '.join(absent)}")
-        return {kind: self._read(kind, wanted) for kind in kinds}
+        """Several kinds as `table` gives them, reading each part once."""
+        kinds = tuple(kinds)
+        slices = list(self.slices(unit_ids, kinds))
+        return {
+            kind: _sorted(kind, [schema.PARTS[kind].empty_table(), *(s[kind] for s in slices)])
+            for kind in kinds
+        }
+
+    def slices(
+        self,
+        unit_ids: Iterable[str] | None = None,
+        kinds: Iterable[str] = tuple(schema.PARTS),
+        units: int = SLICE,
+    ) -> Iterator[dict[str, pa.Table]]:
+        """What `tables` gives, so many units at a time in the order of their ids, not sorted.
+
+        Raises:
+            StoreError: as `table`.
+        """
+        kinds, held = tuple(kinds), list[Found]()
+        for one in self._found(unit_ids, kinds):
+            held += [one] if one.line else []
+            if len(held) == units:
+                yield self._decoded(held, kinds)
+                held = []
+        if held:
+            yield self._decoded(held, kinds)
 
     def part(self, kind: str, unit_id: str) -> pa.Table:
         """One part as it was committed, its rows in their own order; it is not checked again.
@@ -185,10 +231,10 @@ class SweepStore:
         Raises:
             StoreError: it is not there, or does not fit the schema.
         """
-        path = self.folder / "parts" / unit_id / f"{kind}.arrow"
+        path = self._path(kind, unit_id)
         try:
-            return schema.fitted(schema.from_ipc(path.read_bytes()), schema.PARTS[kind])
-        except (OSError, pa.ArrowInvalid, ValueError) as error:
+            return self._fitted(kind, unit_id, path.read_bytes())
+        except OSError as error:
             raise StoreError(f"{path}: {error}") from None
 
     def event(self, **fields: object) -> None:
@@ -214,47 +260,116 @@ class SweepStore:
     def _manifest(self) -> Path:
         return self.folder / "manifest.jsonl"
 
-    def _need_lock(self) -> set[str]:
-        if self._done is None:
+    def _need_lock(self) -> dict[str, Line]:
+        if self._kept is None:
             raise StoreError("only the driver writes: use `with SweepStore(folder).locked()`")
-        return self._done
+        return self._kept
 
-    def _checked(self, unit_id: str, kind: str, parts: Mapping[str, bytes]) -> Entry:
-        if set(parts) != set(schema.PARTS):
-            raise StoreError(
-                f"unit {unit_id} has parts {sorted(parts)}, not {sorted(schema.PARTS)}"
-            )
+    def _path(self, kind: str, unit_id: str) -> Path:
+        return self.folder / "parts" / unit_id / f"{kind}.arrow"
+
+    def _fitted(self, kind: str, unit_id: str, data: bytes) -> pa.Table:
         try:
-            schema.fitted(schema.from_ipc(parts[kind]), schema.PARTS[kind])
-            return entry(parts[kind])
+            return schema.fitted(schema.from_ipc(data), schema.PARTS[kind])
         except (pa.ArrowInvalid, ValueError) as error:
-            raise StoreError(f"unit {unit_id}: {kind}: {error}") from None
+            raise StoreError(f"{self._path(kind, unit_id)}: {error}") from None
 
-    def _place(self, line: Line, attempt: int, files: Mapping[str, bytes]) -> None:
-        """Temporary folder, rename, manifest line; before the line the unit does not count."""
-        draft = self.folder / ".tmp" / f"{line.unit_id}.{attempt}.{os.getpid()}"
-        home = self.folder / "parts" / line.unit_id
+    def _decoded(self, found: Sequence[Found], kinds: Iterable[str]) -> dict[str, pa.Table]:
+        return {
+            kind: pa.concat_tables(
+                self._fitted(kind, one.unit_id, one.files[kind]) for one in found
+            )
+            for kind in kinds
+        }
+
+    def _found(self, unit_ids: Iterable[str] | None, keep: Collection[str]) -> Iterator[Found]:
+        """Units in the order of their ids, with the files to `keep`; then sets `warnings`.
+
+        Raises:
+            StoreError: one of `unit_ids` is not kept.
+        """
+        claims, warnings = manifest.claims(self._manifest)
+        wanted = sorted(claims if unit_ids is None else set(unit_ids))
+        if absent := [unit for unit in wanted if unit not in claims]:
+            raise StoreError(f"{self.folder}: no committed unit {', '.join(absent)}")
+        # Under the lock all files were looked at when it was taken.
+        read = tuple(schema.PARTS) if self._kept is None else keep
+        parts = self.folder / "parts"
+        faults: dict[str, str] = {}
+        for one in ahead(lambda unit: manifest.found(claims[unit], parts, read, keep), wanted):
+            if one.line is None and unit_ids is not None:
+                raise StoreError(f"{self.folder}: no committed unit {one.unit_id}: {one.fault}")
+            if one.line is None:
+                faults[one.unit_id] = one.fault
+            yield one
+        if unit_ids is None:
+            self.warnings = (*warnings, *(faults[unit] for unit in claims if unit in faults))
+
+    def _line(self, unit: Done) -> Line:
+        if set(unit.parts) != set(schema.PARTS):
+            raise StoreError(
+                f"unit {unit.unit_id} has parts {sorted(unit.parts)}, not {sorted(schema.PARTS)}"
+            )
+        files = {}
+        for kind, wanted in schema.PARTS.items():
+            data = unit.parts[kind]
+            try:
+                rows = schema.fitted(schema.from_ipc(data), wanted).num_rows
+            except (pa.ArrowInvalid, ValueError) as error:
+                raise StoreError(f"unit {unit.unit_id}: {kind}: {error}") from None
+            files[kind] = manifest.entry(data, rows)
+        version = schema.VERSION
+        return Line(
+            unit.unit_id, files, unit.attempt, unit.seconds, unit.host, version, committed_at=_now()
+        )
+
+    def _keep(self, units: Sequence[Done]) -> None:
+        """All of these units or none of them."""
+        if not units:
+            return
+        lines = list(ahead(self._line, units))
+        with self._writing(f"keep unit {', '.join(unit.unit_id for unit in units)}"):
+            self._place(units, lines)
+        self._need_lock().update({line.unit_id: line for line in lines})
+
+    def _place(self, units: Sequence[Done], lines: Sequence[Line]) -> None:
+        """Temporary folders, renames, manifest lines; before its line a unit does not count."""
+        parts, drafts = self.folder / "parts", self.folder / ".tmp"
+        homes = {
+            drafts / f"{u.unit_id}.{u.attempt}.{os.getpid()}": parts / u.unit_id for u in units
+        }
+        stale = {
+            home: draft.with_name(f"{draft.name}.stale")
+            for draft, home in homes.items()
+            if home.exists()
+        }
         try:
-            durable.write_folder(draft, files)
-            if home.exists():
-                durable.move_folder(home, draft.with_name(f"{draft.name}.stale"))
-            durable.move_folder(draft, home)
-            durable.append_line(self._manifest, line.text())
+            for _ in ahead(_write, list(zip(homes, units, strict=True))):
+                pass
+            durable.move_folders(stale)
+            durable.move_folders(homes)
+            durable.append_line(self._manifest, "\n".join(line.text() for line in lines))
         except OSError:
-            shutil.rmtree(draft, ignore_errors=True)
-            shutil.rmtree(home, ignore_errors=True)
+            for draft, home in homes.items():
+                shutil.rmtree(draft, ignore_errors=True)
+                shutil.rmtree(home, ignore_errors=True)
             raise
-        shutil.rmtree(draft.with_name(f"{draft.name}.stale"), ignore_errors=True)
-
-    def _read(self, kind: str, unit_ids: Iterable[str]) -> pa.Table:
-        tables = [schema.PARTS[kind].empty_table()]
-        tables += [self.part(kind, unit_id) for unit_id in unit_ids]
-        # The sort is stable and the units come in order, so ties are in a fixed order too.
-        whole = pa.concat_tables(tables)
-        return whole.take(pc.sort_indices(whole, [(key, "ascending") for key in _ORDER[kind]]))
+        for folder in stale.values():
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _writing(self, what: str) -> AbstractContextManager[None]:
         return durable.explained(self.folder, what)
+
+
+def _write(folder_and_unit: tuple[Path, Done]) -> None:
+    folder, unit = folder_and_unit
+    durable.write_folder(folder, {f"{kind}.arrow": data for kind, data in unit.parts.items()})
+
+
+def _sorted(kind: str, tables: Iterable[pa.Table]) -> pa.Table:
+    """The sort is stable and the units come in order, so ties are in a fixed order too."""
+    whole = pa.concat_tables(tables)
+    return whole.take(pc.sort_indices(whole, [(key, "ascending") for key in _ORDER[kind]]))
 
 
 def _fingerprint(text: str) -> object:

@@ -182,7 +182,7 @@ def test_wrong_counts_and_a_missing_file_are_seen(tmp_path: Path) -> None:
         commit(store, "u3")
     manifest = tmp_path / "manifest.jsonl"
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
-    lines[0]["files"]["edits"]["rows"] += 1
+    lines[0]["files"]["edits"]["bytes"] += 1
     lines[2]["schema_version"] += 1
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "parts" / "u2" / "answers.arrow").unlink()
