@@ -20,7 +20,7 @@ from editsweep.core.ids import content_id
 
 LEVEL = 0.95
 RESAMPLES = 2000
-MANY = 200
+MANY = 1000
 
 # A bootstrap draws at most this many values at once: bounds memory, not the result.
 _DRAW = 2_000_000
