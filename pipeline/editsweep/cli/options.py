@@ -47,6 +47,12 @@ Threads = Annotated[int | None, typer.Option(help="Threads of each worker.")]
 Address = Annotated[
     str | None, typer.Option(help="A running Ray cluster; one of our own if not given.")
 ]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=65535, help="Metrics for Prometheus at 127.0.0.1:PORT; off if not given."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TrackingUri = Annotated[
     str | None,

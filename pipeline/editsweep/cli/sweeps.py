@@ -12,6 +12,7 @@ from editsweep.cli.options import (
     Folder,
     Json,
     Limit,
+    MetricsPort,
     Settings,
     SkipBad,
     SweepFile,
@@ -85,6 +86,7 @@ def run(
             metavar="N|N%", help="Give up when more edits than this have failed, e.g. 20 or 5%."
         ),
     ] = None,
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Run a sweep, or go on with it: the same command continues where it stopped.
 
@@ -106,6 +108,7 @@ def run(
         record=record,
         tracking_uri=tracking_uri,
         max_failures=None if max_failures is None else Budget.parse(max_failures),
+        metrics_port=metrics_port,
     )
     with shown(console) as progress:
         result = run_sweep(checked, out / checked.name, options, progress)

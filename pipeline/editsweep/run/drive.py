@@ -13,6 +13,7 @@ from editsweep.run.dispatch import Dispatch
 from editsweep.run.executor import Executor
 from editsweep.run.inline import InlineExecutor
 from editsweep.run.layout import Machine, cores, lay_out
+from editsweep.run.meters import Amount, Meters
 from editsweep.run.plan import Plan, make_plan
 from editsweep.run.progress import Progress, Silent
 from editsweep.run.resolve import resolve
@@ -38,6 +39,7 @@ class RunOptions:
     tracking_uri: str | None = None
     experiment: str = EXPERIMENT
     max_failures: Budget | None = None
+    metrics_port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def _run(
     try:
         if before:
             with _executor(options, work.width) as executor:
-                work.run(executor)
+                work.run(executor, _meters(options, plan, store))
     except KeyboardInterrupt:
         progress.say("Stopped; what was in flight will be done again.")
     except EditSweepError as error:
@@ -153,7 +155,26 @@ def _bind(store: SweepStore, plan: Plan) -> None:
     store.write_json("plan.json", plan.to_json())
 
 
+def _meters(options: RunOptions, plan: Plan, store: SweepStore) -> Meters | None:
+    """Meters on Ray's metrics port, if there is one."""
+    if options.executor == "inline" or not (options.address or options.metrics_port):
+        return None
+    from editsweep.run.ray_meters import RaySink
+
+    kept = store.committed()
+    done = [unit for unit in plan.units if unit.unit_id in kept]
+    whole, before = (Amount(len(u), sum(x.stop - x.start for x in u)) for u in (plan.units, done))
+    return Meters(RaySink(), plan.name, whole, before)
+
+
 def _executor(options: RunOptions, units: int) -> AbstractContextManager[Executor]:
+    if options.metrics_port and options.executor == "inline":
+        raise ConfigError("--metrics-port is Ray's: use --executor ray, or read progress.jsonl")
+    if options.metrics_port and options.address:
+        raise ConfigError(
+            f"--metrics-port: the cluster at {options.address} has a port of its own, which "
+            "`ray start --metrics-export-port` sets; leave it out"
+        )
     if options.executor == "inline":
         if (options.workers or 1) != 1:
             raise ConfigError(
@@ -166,7 +187,7 @@ def _executor(options: RunOptions, units: int) -> AbstractContextManager[Executo
 
     machine = cluster_machine(options.address) if options.address else this_machine()
     layout = lay_out(machine, units, options.workers, options.threads)
-    return RayPool(layout, options.cache, options.address)
+    return RayPool(layout, options.cache, options.address, options.metrics_port)
 
 
 def this_machine() -> Machine:

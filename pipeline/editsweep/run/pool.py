@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from editsweep.run.cluster import joined, private_cluster, ray_library
 from editsweep.run.layout import Layout
+from editsweep.run.ray_meters import watch_gpus
 from editsweep.run.tasks import Died, Event, Failure, Outcome, Task
 from editsweep.run.worker import Worker
 
@@ -20,12 +21,20 @@ class RayPool:
     """Workers as Ray actors, in a cluster of their own on this machine or in a running one."""
 
     def __init__(
-        self, layout: Layout, cache: Path | None = None, address: str | None = None
+        self,
+        layout: Layout,
+        cache: Path | None = None,
+        address: str | None = None,
+        metrics_port: int | None = None,
     ) -> None:
-        """Workers as `layout` says, with assets under `cache`; `address` names a running cluster."""
+        """Workers as `layout` says, with assets under `cache`; `address` names a running cluster.
+
+        A cluster of our own has its metrics at `metrics_port`, if that is given.
+        """
         self._layout = layout
         self._cache = cache
         self._address = address
+        self._metrics_port = metrics_port
         self._held = ExitStack()
         self._actors: dict[int, Any] = {}
         self._flying: dict[Any, tuple[int, str]] = {}
@@ -35,7 +44,8 @@ class RayPool:
         try:
             self._ray = ray_library()
             if self._address is None:
-                self._held.enter_context(private_cluster(self._ray, self._layout))
+                own = private_cluster(self._ray, self._layout, self._metrics_port)
+                self._held.enter_context(own)
             else:
                 self._held.enter_context(joined(self._ray, self._address))
             self._class = self._ray.remote(
@@ -89,7 +99,10 @@ class RayPool:
         return outcome
 
     def _spawn(self, worker: int) -> None:
-        self._actors[worker] = self._class.remote(self._layout.threads, self._cache)
+        actor = self._class.remote(self._layout.threads, self._cache)
+        if self._address or self._metrics_port:
+            actor.__ray_call__.remote(watch_gpus)
+        self._actors[worker] = actor
 
 
 def _first_line(error: Exception) -> str:
