@@ -60,6 +60,18 @@ UnitTimeout = Annotated[
 Address = Annotated[
     str | None, typer.Option(help="A running Ray cluster; one of our own if not given.")
 ]
+MaxFailures = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|N%", help="Give up when more edits than this have failed, e.g. 20 or 5%."
+    ),
+]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=65535, help="Metrics for Prometheus at 127.0.0.1:PORT; off if not given."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TrackingUri = Annotated[
     str | None,

@@ -13,6 +13,8 @@ from editsweep.cli.options import (
     GpusPerWorker,
     Json,
     Limit,
+    MaxFailures,
+    MetricsPort,
     Settings,
     SkipBad,
     SweepFile,
@@ -82,13 +84,9 @@ def run(
     skip_bad: SkipBad = False,
     record: Annotated[bool, typer.Option(help="Record the results in MLflow.")] = True,
     tracking_uri: TrackingUri = None,
-    max_failures: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N|N%", help="Give up when more edits than this have failed, e.g. 20 or 5%."
-        ),
-    ] = None,
+    max_failures: MaxFailures = None,
     unit_timeout: UnitTimeout = None,
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Run a sweep, or go on with it: the same command continues where it stopped.
 
@@ -112,6 +110,7 @@ def run(
         max_failures=None if max_failures is None else Budget.parse(max_failures),
         gpus_per_worker=gpus_per_worker,
         unit_timeout=unit_timeout,
+        metrics_port=metrics_port,
     )
     with shown(console) as progress:
         result = run_sweep(checked, out / checked.name, options, progress)

@@ -15,8 +15,7 @@ from editsweep.run.layout import Layout, Machine
 from editsweep.run.stop import own_handler
 
 OBJECT_STORE_BYTES = 256 * 2**20
-# Ray swaps 127.0.0.1 for an address that the network can reach; this one it leaves alone.
-LOOPBACK = "127.0.0.2"
+LOOPBACK = "127.0.0.1"
 # The path of a socket has 107 characters at most; Ray and our folder's name take about 90.
 LONGEST_TEMP = 16
 SHORT_TEMP = Path("/tmp")
@@ -35,6 +34,18 @@ def ray_library() -> Any:
             "--executor ray needs ray: pip install 'editsweep[ray]', or use --executor inline"
         ) from None
     return ray
+
+
+def ray_metrics() -> Any:
+    """The module `ray.util.metrics`.
+
+    Raises:
+        ConfigError: ray is not installed.
+    """
+    ray_library()
+    from ray.util import metrics
+
+    return metrics
 
 
 def cluster_nodes(address: str) -> tuple[Machine, ...]:
@@ -111,14 +122,17 @@ def _check_reachable(address: str) -> None:
 
 
 @contextmanager
-def private_cluster(ray: Any, layout: Layout) -> Iterator[Path]:
+def private_cluster(ray: Any, layout: Layout, metrics_port: int | None = None) -> Iterator[Path]:
     """Within the block there is a cluster of our own; gives its folder, which then goes.
 
-    It is for this machine only, with a token that nobody else can read, and so is the folder.
+    It is for this machine only, with a token that nobody else can read, and so is the folder. Its
+    metrics, if asked for, anyone on this machine can read at `metrics_port`.
 
     Raises:
+        ConfigError: `metrics_port` is taken.
         WorkerError: it does not start.
     """
+    _check_free(metrics_port)
     folder = _temporary_folder()
     token = folder / "token"
     token.touch(mode=0o600)
@@ -128,11 +142,12 @@ def private_cluster(ray: Any, layout: Layout) -> Iterator[Path]:
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_enable_metrics_collection": "0" if metrics_port is None else "1",
         "GLOO_SOCKET_IFNAME": "lo",
         "NCCL_SOCKET_IFNAME": "lo",
     }
     try:
-        with environment(settings), _fresh_settings(ray):
+        with environment(settings), _fresh_settings(ray), _loopback_only(ray):
             try:
                 with own_handler():
                     ray.init(
@@ -145,6 +160,7 @@ def private_cluster(ray: Any, layout: Layout) -> Iterator[Path]:
                         object_store_memory=OBJECT_STORE_BYTES,
                         _temp_dir=str(folder),
                         _node_ip_address=LOOPBACK,
+                        _metrics_export_port=metrics_port,
                     )
             except Exception as error:
                 raise WorkerError(f"Ray does not start on this machine: {error}") from error
@@ -154,6 +170,35 @@ def private_cluster(ray: Any, layout: Layout) -> Iterator[Path]:
                 ray.shutdown()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_free(port: int | None) -> None:
+    """Ray itself would start, then lose its node."""
+    if port is None:
+        return
+    try:
+        with socket.create_server((LOOPBACK, port)):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--metrics-port {port}: {error.strerror}; another run may have it, choose another"
+        ) from None
+
+
+@contextmanager
+def _loopback_only(ray: Any) -> Iterator[None]:
+    """Within the block a cluster may have the address 127.0.0.1, and then all of it listens there.
+
+    Ray swaps that for an address that the network can reach, save where it thinks a cluster of
+    several machines impossible. With any other address it would listen on all of the machine's.
+    """
+    constants = ray._private.ray_constants
+    before = constants.ENABLE_RAY_CLUSTER
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 def _temporary_folder() -> Path:

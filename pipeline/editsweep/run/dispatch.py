@@ -20,6 +20,7 @@ from editsweep.run.budget import Budget
 from editsweep.run.evaluate import UnitIds, failed_unit
 from editsweep.run.executor import Executor
 from editsweep.run.failures import unasked_unit
+from editsweep.run.meters import Meters
 from editsweep.run.pace import Pace
 from editsweep.run.plan import Plan
 from editsweep.run.policy import NOT_MADE, Item, Queue
@@ -79,6 +80,7 @@ class Dispatch:
         self._bases = BaseAnswers(store.folder / "base")
         self._queue = _queue(plan, self._sequences, self._bases)
         self._kinds: dict[str, Failure] = {}
+        self._meters: Meters | None = None
         self._writer = Writer(store)
         self._holds: dict[int, tuple[str, str]] = {}  # each worker's lane and last task
         self._pace = Pace()
@@ -105,13 +107,16 @@ class Dispatch:
         """How many workers can have something to do at once."""
         return max(1, self._sequences.width)
 
-    def run(self, executor: Executor) -> None:
+    def run(self, executor: Executor, meters: Meters | None = None) -> None:
         """Do the work; returns when all is done, or when `stop` was asked and nothing is in flight.
+
+        `meters` show it to whoever watches from outside.
 
         Raises:
             ConfigError, DataError, ModelError: a worker met an error that all tasks would meet.
             WorkerError: workers die and nothing gets done, or there is none for a long time.
         """
+        self._meters = meters
         self._show()
         with self._writer:
             for unit, reason in self._sequences.doomed:
@@ -237,14 +242,20 @@ class Dispatch:
         edits = unit.stop - unit.start
         self._edits_now += edits
         self._edits_left -= edits
-        failed = _failed(schema.from_ipc(parts["edits"], ["status"]))
+        made = schema.from_ipc(parts["edits"], ["status", "edit_s"])
+        failed = _failed(made)
         self._failed += failed
+        cell = self._plan.cells[unit.cell_id]
+        if self._meters:
+            self._meters.edited(cell.editor.name, made["edit_s"].to_pylist())
         self._writer.put(Done(key, parts, attempt, seconds, host))
         done = {"unit": key, "edits": edits, "failed": failed, "seconds": round(seconds, 3)}
-        self._note(event="committed", attempt=attempt, **done)
+        self._note(event="committed", cell=cell.label, attempt=attempt, **done)
 
     def _note(self, **fields: object) -> None:
         self._writer.put(fields)
+        if self._meters:
+            self._meters.event(fields)
 
     def _raised(self, task_id: str, failure: Failure) -> None:
         self._note(
@@ -340,7 +351,11 @@ class Dispatch:
         return UnitIds(self._plan.sweep_id, unit.cell_id, unit.unit_id, unit.start, unit.group)
 
     def _show(self) -> None:
-        preparing = any(task_id not in self._units for task_id in self._queue.running)
+        running = self._queue.running
+        units = sum(task_id in self._units for task_id in running)
+        preparing = units < len(running)
+        if self._meters:
+            self._meters.show(units, len(running))
         self._progress.update(
             Snapshot(
                 done=self._total - self._edits_left,

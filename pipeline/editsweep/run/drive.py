@@ -13,6 +13,7 @@ from editsweep.run.dispatch import Dispatch
 from editsweep.run.executor import Executor
 from editsweep.run.inline import InlineExecutor
 from editsweep.run.layout import Machine, cores, lay_out, lay_out_nodes
+from editsweep.run.meters import Amount, Meters
 from editsweep.run.plan import Plan, make_plan
 from editsweep.run.progress import Progress, Silent
 from editsweep.run.resolve import resolve
@@ -41,6 +42,7 @@ class RunOptions:
     max_failures: Budget | None = None
     gpus_per_worker: float | None = None
     unit_timeout: float | None = None
+    metrics_port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _run(
     try:
         if before:
             with _executor(options, work.width) as executor:
-                work.run(executor)
+                work.run(executor, _meters(options, plan, store))
     except KeyboardInterrupt:
         progress.say("Stopped; what was in flight will be done again.")
     except EditSweepError as error:
@@ -157,9 +159,28 @@ def _bind(store: SweepStore, plan: Plan) -> None:
     store.write_json("plan.json", plan.to_json())
 
 
+def _meters(options: RunOptions, plan: Plan, store: SweepStore) -> Meters | None:
+    """Meters on Ray's metrics port, if there is one."""
+    if options.executor == "inline" or not (options.address or options.metrics_port):
+        return None
+    from editsweep.run.ray_meters import RaySink
+
+    kept = store.committed()
+    done = [unit for unit in plan.units if unit.unit_id in kept]
+    whole, before = (Amount(len(u), sum(x.stop - x.start for x in u)) for u in (plan.units, done))
+    return Meters(RaySink(), plan.name, whole, before)
+
+
 def _executor(options: RunOptions, units: int) -> AbstractContextManager[Executor]:
     if options.unit_timeout is not None and options.unit_timeout <= 0:
         raise ConfigError(f"--unit-timeout {options.unit_timeout:g}: write seconds, more than 0")
+    if options.metrics_port and options.executor == "inline":
+        raise ConfigError("--metrics-port is Ray's: use --executor ray, or read progress.jsonl")
+    if options.metrics_port and options.address:
+        raise ConfigError(
+            f"--metrics-port: the cluster at {options.address} has a port of its own, which "
+            "`ray start --metrics-export-port` sets; leave it out"
+        )
     if options.executor == "inline":
         return _inline(options, units)
     from editsweep.run.cluster import cluster_nodes
@@ -168,7 +189,8 @@ def _executor(options: RunOptions, units: int) -> AbstractContextManager[Executo
     share = (units, options.workers, options.threads, options.gpus_per_worker)
     if options.address is None:
         layout = lay_out(this_machine(), *share)
-        return RayPool(layout, options.cache, unit_timeout=options.unit_timeout)
+        limit, port = options.unit_timeout, options.metrics_port
+        return RayPool(layout, options.cache, unit_timeout=limit, metrics_port=port)
     layout = lay_out_nodes(cluster_nodes(options.address), *share)
     # Workers that were asked for wait for nodes that are not there yet; others come with them.
     most = units if options.workers is None else None

@@ -20,6 +20,7 @@ from editsweep.model.cache import cache_root
 from editsweep.run.assets import Files, asset_folder, files_of, keep_files
 from editsweep.run.cluster import joined, living_nodes, place_of, private_cluster, ray_library
 from editsweep.run.layout import Layout, room
+from editsweep.run.ray_meters import watch_gpus
 from editsweep.run.tasks import AssetTask, BaseTask, Died, Event, Failure, Outcome, Task
 from editsweep.run.worker import Worker
 
@@ -75,11 +76,13 @@ class RayPool:
         address: str | None = None,
         most: int | None = None,
         unit_timeout: float | None = None,
+        metrics_port: int | None = None,
     ) -> None:
         """Workers as `layout` says, with assets under `cache`; `address` names a running cluster.
 
         With `most` there are so many as the cluster has room for, up to that. A worker that has a
-        unit for more than `unit_timeout` seconds is ended.
+        unit for more than `unit_timeout` seconds is ended. A cluster of our own has its
+        metrics at `metrics_port`, if that is given.
         """
         self._layout = layout
         self._cache = cache
@@ -89,6 +92,7 @@ class RayPool:
         self._most = most
         self._wanted = layout.workers
         self._unit_timeout = unit_timeout
+        self._metrics_port = metrics_port
         self._held = ExitStack()
         self._numbers = count()
         self._actors: dict[int, _Actor] = {}
@@ -104,7 +108,8 @@ class RayPool:
             self._ray = ray_library()
             self._mark = self._held.enter_context(_mark(self._root))
             if self._address is None:
-                self._held.enter_context(private_cluster(self._ray, self._layout))
+                own = private_cluster(self._ray, self._layout, self._metrics_port)
+                self._held.enter_context(own)
             else:
                 self._held.enter_context(joined(self._ray, self._address))
             self._class = self._ray.remote(
@@ -271,6 +276,8 @@ class RayPool:
 
     def _spawn(self) -> None:
         handle = self._class.remote(self._layout.threads, self._cache, self._layout.gpus)
+        if self._address or self._metrics_port:
+            handle.__ray_call__.remote(watch_gpus)
         self._actors[next(self._numbers)] = _Actor(
             handle, handle.__ray_call__.remote(place_of, self._mark)
         )
