@@ -41,6 +41,7 @@ seeds: {list(range(400))}
 metrics: {{max_new_tokens: 2, generate: []}}
 unit_size: 2
 """
+RUN = "from editsweep.cli.main import main; main()"
 needs_prometheus = pytest.mark.skipif(
     not shutil.which("prometheus") or not shutil.which("promtool"),
     reason="needs prometheus and promtool (Debian's package prometheus)",
@@ -94,7 +95,7 @@ def test_every_meter_is_asked_for():
         ("check", "config", PROMETHEUS / "prometheus.yaml"),
         ("test", "rules", ROOT / "tests/data/alerts.yaml"),
     ],
-    ids=" ".join,
+    ids=["config", "rules"],
 )
 def test_promtool_is_content(order):
     done = subprocess.run(
@@ -176,7 +177,7 @@ def sweep(tmp_path_factory):
     order = "run sweep.yaml --out . --no-record --workers 1 --threads 1 --metrics-port"
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "editsweep.cli.main", *order.split(), str(port)],
+            [sys.executable, "-c", RUN, *order.split(), str(port)],
             cwd=folder,
             env=os.environ | settings,
             stdout=out,
