@@ -197,18 +197,16 @@ class _Recorder:
         values = {axis: cell[axis] for axis in _AXES if axis in cell}
         values |= {f"editor.{k}": value for k, value in flat(cell.get("params", {})).items()}
         values |= flat({key: cell[key] for key in ("restrain",) if key in cell})
-        self.runs.params(run_id, values)
         named = metrics(self.rows.get(cell_id, []))
         points = [Point(name, value, end) for name, value in named.items()]
-        self.runs.metrics(run_id, points + self._curves(cell_id))
+        self.runs.write(run_id, values, points + self._curves(cell_id))
         data = f"{cell['dataset']}:{cell['split']}"
         self.runs.dataset(run_id, data, str(cell["dataset_digest"]), "evaluation")
         with tempfile.TemporaryDirectory() as draft:
             self._files(Path(draft), cell_id)
             self._edited_model(Path(draft), cell_id, run_id)
             self.client.log_artifacts(run_id, draft)
-        self._finish(run_id, units)
-        self.client.set_tag(run_id, _CONTENT, content)
+        self._finish(run_id, units, {_CONTENT: content})
 
     def _content(self, cell: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) -> str:
         """The content id of all that is written to a cell's run."""
@@ -253,10 +251,15 @@ class _Recorder:
             if kind == "answers":
                 _preview(draft / "preview" / "answers.csv", own.slice(0, PREVIEW_ROWS))
 
-    def _finish(self, run_id: str, units: Sequence[Mapping[str, Any]]) -> None:
+    def _finish(
+        self,
+        run_id: str,
+        units: Sequence[Mapping[str, Any]],
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         _, end, complete = self.sweep.span(units)
         status = "complete" if complete else "partial"
-        self.client.set_tag(run_id, "editsweep.status", status)
+        self.runs.write(run_id, {}, [], {"editsweep.status": status, **(tags or {})})
         if complete:
             self.client.set_terminated(run_id, "FINISHED", end or None)
 

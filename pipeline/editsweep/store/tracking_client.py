@@ -128,30 +128,38 @@ class Runs:
             if not token:
                 return found
 
-    def params(self, run_id: str, values: Mapping[str, Any]) -> None:
-        """Log parameters; those that are there already must have the same value."""
-        from mlflow.entities import Param
+    def write(
+        self,
+        run_id: str,
+        params: Mapping[str, Any],
+        points: Sequence[Point],
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log all of it in as few calls as may be; what is not finite is left out.
 
-        params = [
+        Parameters that are there already must have the same value.
+        """
+        from mlflow.entities import Metric, Param, RunTag
+
+        named = [
             Param(metric_name(name), _param(value)[:_PARAM_LENGTH])
-            for name, value in values.items()
+            for name, value in params.items()
         ]
-        for i in range(0, len(params), _PARAMS_A_BATCH):
-            batch = params[i : i + _PARAMS_A_BATCH]
-            self.client.log_batch(run_id, params=batch, synchronous=True)
-
-    def metrics(self, run_id: str, points: Sequence[Point]) -> None:
-        """Log points; what is not finite is left out."""
-        from mlflow.entities import Metric
-
-        batch = [
+        numbers = [
             Metric(metric_name(p.name), p.value, p.time, p.step)
             for p in points
             if math.isfinite(p.value)
         ]
-        for i in range(0, len(batch), _METRICS_A_BATCH):
-            chosen = batch[i : i + _METRICS_A_BATCH]
-            self.client.log_batch(run_id, metrics=chosen, synchronous=True)
+        marks = [RunTag(name, value) for name, value in (tags or {}).items()]
+        while named or numbers or marks:
+            self.client.log_batch(
+                run_id,
+                metrics=numbers[:_METRICS_A_BATCH],
+                params=named[:_PARAMS_A_BATCH],
+                tags=marks,
+                synchronous=True,
+            )
+            numbers, named, marks = numbers[_METRICS_A_BATCH:], named[_PARAMS_A_BATCH:], []
 
     def dataset(self, run_id: str, name: str, digest: str, context: str) -> None:
         """Say which data the run read."""

@@ -44,8 +44,8 @@ def _record(runs: Runs, made: OneRun) -> RecordResult:
     tags = {f"editsweep.{name}": value for name, value in made.tags.items()}
     run = runs.find_or_make(made.kind, made.key, made.name, None, tags)
     run_id, time = str(run.info.run_id), int(run.info.start_time)
-    runs.params(run_id, made.params)
-    runs.metrics(run_id, [Point(name, value, time, step) for name, value, step in made.points])
+    points = [Point(name, value, time, step) for name, value, step in made.points]
+    runs.write(run_id, made.params, points)
     if made.data is not None:
         runs.dataset(run_id, *made.data, made.kind)
     for name, text in made.texts.items():

@@ -107,7 +107,13 @@ def test_what_is_there_already_is_found_on_every_page_and_not_written_again(
     sweep.commit()
     tracking.record(sweep.folder, None, "demo", rows(sweep))
     written: list[str] = []
-    monkeypatch.setattr(Runs, "metrics", lambda _self, run_id, _points: written.append(run_id))
+    whole = Runs.write
+
+    def write(self: Runs, run_id: str, params: Any, points: Any, tags: Any = None) -> None:
+        written.extend([run_id] if points else [])
+        whole(self, run_id, params, points, tags)
+
+    monkeypatch.setattr(Runs, "write", write)
     again = tracking.record(sweep.folder, None, "demo", rows(sweep))
     assert (again.created, again.updated, written) == (0, 5, [])
     changed = [*rows(sweep)[:-1], rows(sweep, 0.7)[-1]]
