@@ -30,13 +30,13 @@ USER = """
 import json, sys, time
 from pathlib import Path
 from editsweep.store import tracking
-folder, uri, start = sys.argv[1:]
+folder, uri, start, experiment = sys.argv[1:]
 while not Path(start).exists():
     time.sleep(0.01)
 row = {"axis": "reliability", "metric": "exact_match", "protocol": "t", "phase": "post"}
 row |= {"mean": 0.5, "ci_low": 0.25, "ci_high": 0.75, "n": 2}
 cells = json.loads(Path(folder, "plan.json").read_text())["cells"]
-result = tracking.record(Path(folder), uri, "team", [row | {"cell_id": c["cell_id"]} for c in cells])
+result = tracking.record(Path(folder), uri, experiment, [row | {"cell_id": c["cell_id"]} for c in cells])
 print(result)
 sys.exit(not result.recorded)
 """
@@ -118,11 +118,11 @@ def server(postgres, tmp_path_factory):
             process.wait()
 
 
-def record_at_once(folders, uri, start):
+def record_at_once(folders, uri, start, experiment="team"):
     """Everybody records at the same moment; what each of them said."""
     users = [
         subprocess.Popen(
-            [sys.executable, "-c", USER, str(folder), uri, str(start)],
+            [sys.executable, "-c", USER, str(folder), uri, str(start), experiment],
             env={**os.environ, "PYTHONPATH": str(ROOT / "pipeline")},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -137,9 +137,9 @@ def record_at_once(folders, uri, start):
     return said
 
 
-def runs_of(uri, sweep_id):
+def runs_of(uri, sweep_id, experiment="team"):
     """The sweep's runs by kind and key, each as often as it is there."""
-    return Runs(uri, "team", {"editsweep.sweep_id": sweep_id})._look()
+    return Runs(uri, experiment, {"editsweep.sweep_id": sweep_id})._look()
 
 
 def test_several_users_lose_nothing_and_make_no_run_twice(synthetic, server, tmp_path):
@@ -172,13 +172,14 @@ def test_a_database_without_a_server_is_recorded_in_and_its_password_is_not_told
     sweep.plan["sweep_id"] = "c" * 32
     sweep.commit()
     (tmp_path / "start").touch()
-    (said,) = record_at_once([sweep.folder], postgres, tmp_path / "start")
+    # Not that of the server, whose artifacts go by it.
+    (said,) = record_at_once([sweep.folder], postgres, tmp_path / "start", "direct")
     secret = postgres.split(":")[2].split("@")[0]
     assert "recorded=True" in said
     assert secret not in said
-    assert len(runs_of(postgres, "c" * 32)) == 5
+    assert len(runs_of(postgres, "c" * 32, "direct")) == 5
     down = f"postgresql+psycopg://mlflow:{secret}@127.0.0.1:{free_port()}/postgres"
-    result = tracking.record(sweep.folder, down, "team", [])
+    result = tracking.record(sweep.folder, down, "direct", [])
     assert "no database at 127.0.0.1" in result.reason
     assert secret not in str(result)
 
