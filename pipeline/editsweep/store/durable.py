@@ -60,11 +60,6 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     sync_folder(folder)
 
 
-def move_folder(source: Path, target: Path) -> None:
-    """Rename a folder to a free name in the same file system."""
-    move_folders({source: target})
-
-
 def move_folders(targets: Mapping[Path, Path]) -> None:
     """Rename folders to free names in the same file system; each parent waits for the disk once."""
     for source, target in targets.items():

@@ -15,7 +15,7 @@ from editsweep.store import durable
 from editsweep.store.store import SweepStore
 
 UNITS = ("u1", "u2", "u3")
-STEPS = ("write_file", "sync_folder", "write_folder", "move_folder", "append_line")
+STEPS = ("write_file", "sync_folder", "write_folder", "move_folders", "append_line")
 
 
 class Crash(BaseException):
