@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from editsweep.core import schema
 from editsweep.core.ids import content_id
 from editsweep.core.types import EditRequest, Probe
 from editsweep.store.store import SweepStore
+
+# Memory that nobody wrote then reads as NaN, in every run and not once in a thousand.
+torch.use_deterministic_algorithms(True)
 
 CITIES = {
     "Lyon": ("France", "euro"),

@@ -67,7 +67,7 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.u = nn.Parameter(torch.zeros(rank, width))
-        self.v = nn.Parameter(torch.empty(width, rank))
+        self.v = nn.Parameter(torch.zeros(width, rank))
         self.b = nn.Parameter(torch.zeros(width))
         self.scale = nn.Parameter(torch.ones(modes, width))
         self.offset = nn.Parameter(torch.zeros(modes, width))
