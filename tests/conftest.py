@@ -1,5 +1,6 @@
 """Fixtures that tests of several floors share."""
 
+import math
 import os
 import random
 import sys
@@ -188,7 +189,10 @@ class SyntheticSweep:
             after = probe.answers[0]
         if editor == "none":
             after = before
+        logprobs = [-draw.random() * 5, -0.5]
         post = {"agreement": 1.0 if right else tokens} if kept else {}
+        if probe.axis == "reliability":
+            post["perplexity"] = math.exp(-sum(logprobs) / 2)
         if probe.answers and not kept:
             post |= {"exact_match": float(right), "token_match": 1.0 if right else tokens}
         if probe.unwanted or probe.axis == "reverse":
@@ -214,7 +218,7 @@ class SyntheticSweep:
                 "pre_argmax": [7, 8],
                 "pre_said": before,
                 "pre_spoke": False,
-                "post_logprobs": None if failed else [-draw.random() * 5, -0.5],
+                "post_logprobs": None if failed else logprobs,
                 "post_argmax": None if failed else [5, 6] if right else [7, 8],
                 "post_said": None if failed else after,
                 "post_spoke": None if failed else False,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from editsweep.report.results import Results
 from editsweep.report.write import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -33,7 +34,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def sweep(synthetic: Callable[..., Any]) -> Any:
     made = synthetic()
-    write_report(made.folder, made.commit().tables())
+    write_report(made.folder, Results.of(made.plan, made.commit().tables()))
     return made
 
 
@@ -75,7 +76,7 @@ def test_the_tables_show_the_leaderboard(browser: Any, sweep: Any) -> None:
     names = ("cell_id", "axis", "metric", "protocol", "phase")
     told = {tuple(row[name] for name in names): row["mean"] for row in rows}
     assert {key: float(v) for key, v in shown.items()} == {key: float(v) for key, v in told.items()}
-    assert len(shown) == 100
+    assert len(shown) == 108
     cell = next(row for row in rows if row["label"] == "rome")["cell_id"]
     line = page.locator(f"#leaderboard tr[data-cell='{cell}'] td[data-mean]")
     head = [float(value.get_attribute("data-mean")) for value in line.all()]

@@ -2,13 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from editsweep.cli.options import Folder, Json, Known, KnownOnly, TrackingUri
 from editsweep.cli.show import as_json, as_table, console, table_out
 from editsweep.errors import StoreError
+
+if TYPE_CHECKING:
+    from editsweep.report.results import Results
 
 
 def status(
@@ -45,13 +48,14 @@ def report(folder: Folder, known: KnownOnly = None, json: Json = False) -> None:
     """Write the tables and report.html anew from what is committed, and print the headline."""
     from editsweep.run import publish
 
-    board, page = publish.report(folder)
+    results = publish.results_of(folder)
+    board, page = publish.report(folder, results)
     if json:
-        rows = publish.board_of(folder, _wanted(known)).to_dicts()
-        cases = publish.cases_of(folder).to_dicts()
+        rows = publish.board(results, folder, _wanted(known)).to_dicts()
+        cases = results.cases.to_dicts()
         as_json({"leaderboard": str(board), "report": str(page), "rows": rows, "cases": cases})
         return
-    print_board(folder, known)
+    print_board(folder, known, results)
     console.print(f"{board}\n{page}", markup=False)
 
 
@@ -143,14 +147,15 @@ def ui(
     os.execvp(command[0], command)
 
 
-def print_board(folder: Path, known: Known | None = None) -> None:
-    """The headline of the leaderboard on the terminal."""
+def print_board(folder: Path, known: Known | None = None, results: "Results | None" = None) -> None:
+    """The headline of the leaderboard on the terminal; `results` are those of the folder."""
     from editsweep.report.view import terminal_table
     from editsweep.run import publish
 
     of = {None: "", Known.yes: ", facts the model knew", Known.no: ", facts the model did not know"}
     title = f"After the edit, with 95 % intervals{of[known]}"
-    table_out(terminal_table(publish.board_of(folder, _wanted(known)), title))
+    results = results or publish.results_of(folder)
+    table_out(terminal_table(publish.board(results, folder, _wanted(known)), title))
 
 
 def _wanted(known: Known | None) -> bool | None:

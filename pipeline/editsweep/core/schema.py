@@ -185,6 +185,15 @@ def table(schema: pa.Schema, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     return made
 
 
+def coded(data: pa.Table) -> pa.Table:
+    """`data` with its texts as dictionaries."""
+    columns = {
+        field.name: column.dictionary_encode() if pa.types.is_string(field.type) else column
+        for field, column in zip(data.schema, data.columns, strict=True)
+    }
+    return pa.table(columns)
+
+
 def to_ipc(data: pa.Table) -> bytes:
     """`data` as one Arrow IPC file (zstd), which has a footer, so a cut one is an error."""
     return to_ipc_files({"": data.schema}, [{"": data}])[""]

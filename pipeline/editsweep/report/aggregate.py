@@ -12,7 +12,7 @@ from editsweep.core.types import AXES
 from editsweep.report import harmonic
 from editsweep.report.coded import Ints, PerEdit, Rows, per_edit
 from editsweep.report.columns import NO_RATES
-from editsweep.report.statistics import interval, wilson
+from editsweep.report.statistics import Sample, intervals, wilson
 
 DRIFT = "drift"
 
@@ -168,12 +168,18 @@ def stations(edits: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def alike(frame: pl.DataFrame, measurements: pl.DataFrame) -> pl.DataFrame:
+    """`frame` with ids as the measurements have them, text or categorical, so that they join."""
+    ids = [name for name in ("cell_id", "unit_id", "edit_id") if name in frame.columns]
+    return frame.with_columns(pl.col(name).cast(measurements.schema[name]) for name in ids)
+
+
 def _at_the_end(measurements: pl.DataFrame, edits: pl.DataFrame) -> pl.DataFrame:
     """Without what sequences were like before their last checkpoint."""
     found = measurements.filter(late())
     if found.is_empty():
         return measurements
-    at = stations(edits).join(found, on=["cell_id", "unit_id"], how="semi")
+    at = alike(stations(edits), found).join(found, on=["cell_id", "unit_id"], how="semi")
     last = at.filter(pl.col("so_far") == pl.col("so_far").max().over("cell_id"))
     ends = found.join(last, on=["cell_id", "unit_id"], how="semi")
     return pl.concat([measurements.filter(~late()), ends])
@@ -214,25 +220,30 @@ def numbers_of(values: PerEdit, clusters: Ints) -> pl.DataFrame:
         n, sums, rates = (np.zeros(0, kind) for kind in (np.int64, np.float64, np.bool_))
     means = np.divide(sums, n, out=np.full_like(sums, np.nan), where=n > 0)
     lows, highs = wilson(np.where(rates, sums, 0.0), np.maximum(n, 1))
-    made = []
     metric = names.index("metric")
+    rates &= np.array([key[metric] not in NO_RATES for key in values.keys], np.bool_)
+    spread = np.flatnonzero((n > 0) & ~rates).tolist()
+    samples = [_sample(values, clusters, run) for run in spread]
+    found = dict(zip(spread, intervals(samples), strict=True))
+    made = []
     for run, key in enumerate(values.keys):
         number: tuple[Any, ...] = (None, None, None, None)
-        if n[run] and rates[run] and key[metric] not in NO_RATES:
-            number = (means[run], lows[run], highs[run], "wilson")
+        if run in found:
+            number = (means[run], *found[run])
         elif n[run]:
-            part = slice(values.starts[run], values.starts[run + 1])
-            kept = there[part]
-            found = interval(
-                values.value[part][kept], clusters[part][kept], key, key[metric] not in NO_RATES
-            )
-            number = (means[run], *found)
+            number = (means[run], lows[run], highs[run], "wilson")
         made.append((*key, *number, n[run], asked[run]))
     types = dict.fromkeys(names, pl.String) | dict(NUMBERS) | {"asked": pl.Int64}
     board = pl.DataFrame(made, schema=types, orient="row")
     # Drift is one measurement of one model, not a sample of edits.
     bare = pl.when(pl.col("axis") != DRIFT)
     return board.with_columns(bare.then(name).alias(name) for name in _INTERVAL)
+
+
+def _sample(values: PerEdit, clusters: Ints, run: int) -> Sample:
+    part = slice(values.starts[run], values.starts[run + 1])
+    there = np.isfinite(values.value[part])
+    return Sample.of(values.value[part][there], clusters[part][there])
 
 
 def _expected(cells: pl.DataFrame, numbers: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:

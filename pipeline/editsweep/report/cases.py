@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from editsweep.core.types import MULTI_HOP
-from editsweep.report.aggregate import CELL, NUMBERS, cells_of, numbers_of
+from editsweep.report.aggregate import CELL, NUMBERS, alike, cells_of, numbers_of
 from editsweep.report.coded import values_of
 
 SCORES = ("edit-wise", "case-wise", "multi-hop")
@@ -41,7 +41,7 @@ def case_scores(
     held = edits.filter(pl.col("case").fill_null("") != "").select("cell_id", "edit_id", "case")
     found = measurements.filter(
         pl.col("metric").is_in(_METRICS), pl.col("phase").is_in(_PHASES)
-    ).join(held, on=["cell_id", "edit_id"])
+    ).join(alike(held, measurements), on=["cell_id", "edit_id"])
     own = found.filter(pl.col("axis") == "reliability")
     hops = found.filter(pl.col("axis") == "portability", pl.col("facet") == MULTI_HOP)
     value = pl.col("value")

@@ -17,10 +17,10 @@ from statsmodels.stats.power import normal_sample_size_one_tail
 
 from editsweep.core.names import unknown
 from editsweep.errors import ConfigError
-from editsweep.report.aggregate import AXIS_ORDER
+from editsweep.report.aggregate import AXIS_ORDER, alike
 from editsweep.report.coded import Rows, per_edit
 from editsweep.report.columns import HEADLINE
-from editsweep.report.statistics import LEVEL, resampled
+from editsweep.report.statistics import LEVEL, Sample, percentiles, resampled
 
 POWER = 0.8
 _KEY = ("axis", "metric", "protocol", "phase")
@@ -59,7 +59,7 @@ class Side:
         if known is not None:
             edits = edits.filter(pl.col("known") == known)
         asked = self.measurements.filter(own, pl.col("phase") == "post")
-        chosen = asked.join(edits, on="edit_id", how="semi")
+        chosen = asked.join(alike(edits, asked), on="edit_id", how="semi")
         rows = Rows.of(chosen, edits)
         return per_edit(rows, _KEY).frame(rows).drop("cell_id")
 
@@ -104,26 +104,31 @@ def compare(
             f"{a.label!r} and {b.label!r} have no measured edit in common{of[known]}: compare cells "
             "of the same dataset"
         )
-    rows = [
-        _row(key, group, difference)
-        for key, group in pairs.group_by("axis", "metric", "protocol", maintain_order=True)
-    ]
+    groups = list(pairs.group_by("axis", "metric", "protocol", maintain_order=True))
+    samples = [Sample.of(_apart(group), group["cluster"].to_numpy()) for _, group in groups]
+    drawn = zip(groups, resampled(samples), strict=True)
+    rows = [_row(key, group, means, difference) for (key, group), means in drawn]
     holm = multipletests([row["p"] for row in rows], method="holm")[1]
     made = [{**row, "p_holm": float(p)} for row, p in zip(rows, holm, strict=True)]
     return pl.DataFrame(made, schema=_SCHEMA).sort(AXIS_ORDER, "metric", "protocol")
 
 
-def _row(key: Sequence[object], pairs: pl.DataFrame, difference: float) -> dict[str, Any]:
+def _apart(pairs: pl.DataFrame) -> NDArray[np.float64]:
+    return (pairs["value"] - pairs["value_b"]).to_numpy()
+
+
+def _row(
+    key: Sequence[object],
+    pairs: pl.DataFrame,
+    drawn: NDArray[np.float64] | None,
+    difference: float,
+) -> dict[str, Any]:
+    """`drawn` are means of the difference over drawn subjects; None with a single one."""
     first, second = pairs["value"].to_numpy(), pairs["value_b"].to_numpy()
-    apart = first - second
-    clusters = pairs["cluster"].rank("dense").to_numpy().astype(np.int64) - 1
-    drawn = resampled(apart, clusters, ["compare", *key])
-    low, high = (None, None) if drawn is None else map(float, drawn.confidence_interval)
+    apart = _apart(pairs)
+    low, high = (None, None) if drawn is None else percentiles(drawn[None])[0][:2]
     is_rate = bool(np.isin(np.concatenate([first, second]), (0.0, 1.0)).all())
-    if is_rate:
-        p = _mcnemar(first, second)
-    else:
-        p = 1.0 if drawn is None else _two_sided(drawn.bootstrap_distribution)
+    p = _mcnemar(first, second) if is_rate else _two_sided(drawn)
     return {
         **dict(zip(("axis", "metric", "protocol"), key, strict=True)),
         "n": len(apart),
@@ -143,8 +148,10 @@ def _mcnemar(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     return float(mcnemar(table, exact=True).pvalue)
 
 
-def _two_sided(drawn: NDArray[np.float64]) -> float:
-    """Twice the share of draws on the rarer side of no difference, never quite zero."""
+def _two_sided(drawn: NDArray[np.float64] | None) -> float:
+    """Twice the share of draws on the rarer side of no difference, never quite zero; 1 for none."""
+    if drawn is None:
+        return 1.0
     side = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     return min(1.0, 2 * (side + 1) / (len(drawn) + 1))
 

@@ -9,11 +9,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import hmean
 
-from editsweep.core.ids import content_id
 from editsweep.report.coded import Bools, Floats, Ints, PerEdit, Rows
-from editsweep.report.statistics import LEVEL, MANY, RESAMPLES, Interval, normal
+from editsweep.report.statistics import MANY, Interval, draws, normal, percentiles
 
 OVERALL = "overall"
 NAME = "harmonic_mean"
@@ -22,8 +20,6 @@ NEIGHBOURS = "neighbourhood"
 
 # The axes of ES, PS and NS.
 PARTS = ("reliability", "paraphrase", "locality")
-# Draws of all subjects that are counted at once: bounds memory, not the result.
-_DRAW = 2_000_000
 
 
 def parts(rows: Rows) -> Bools:
@@ -76,7 +72,7 @@ def scores(values: PerEdit, clusters: Ints) -> Iterator[dict[str, object]]:
                 [clusters[part][t] for part, t in known],
             )
             mean = float(_score(sums.sum(axis=0), counts.sum(axis=0)))
-            ends = _interval(mean, sums, counts, [cell, OVERALL, NAME, phase])
+            ends = _interval(mean, sums, counts)
         row: dict[str, object] = {"cell_id": cell, **names, "phase": phase, "mean": mean}
         yield (
             row
@@ -103,23 +99,17 @@ def _by_subject(values: Sequence[Floats], clusters: Sequence[Ints]) -> tuple[Flo
     return sums, counts
 
 
-def _interval(mean: float, sums: Floats, counts: Floats, key: Sequence[object]) -> Interval:
+def _interval(mean: float, sums: Floats, counts: Floats) -> Interval:
     """Draws in which one of the three has no value at all say nothing and are left out."""
     subjects = len(counts)
     if subjects < 2:
         return Interval(None, None, None)
-    if subjects >= MANY and mean > 0:
-        return normal(mean, _pulls(mean, sums, counts), 0.0, 1.0)
-    rng = np.random.default_rng(int(content_id(list(key)), 16))
-    step = max(1, _DRAW // subjects)
-    drawn = np.concatenate(
-        [
-            _drawn(rng, min(step, RESAMPLES - done), sums, counts)
-            for done in range(0, RESAMPLES, step)
-        ]
-    )
-    low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high), "bootstrap")
+    if subjects >= MANY:
+        # S is 0 where all of a part is, and so is every draw's.
+        pulls = _pulls(mean, sums, counts) if mean > 0 else np.zeros(subjects)
+        return normal(mean, pulls, 0.0, 1.0)
+    drawn = np.concatenate([_score(often @ sums, often @ counts) for often in draws(subjects)])
+    return percentiles(drawn[None, np.isfinite(drawn)])[0]
 
 
 def _pulls(mean: float, sums: Floats, counts: Floats) -> Floats:
@@ -131,19 +121,9 @@ def _pulls(mean: float, sums: Floats, counts: Floats) -> Floats:
     return moved
 
 
-def _drawn(
-    rng: np.random.Generator,
-    times: int,
-    sums: Floats,
-    counts: Floats,
-) -> Floats:
-    subjects = len(counts)
-    often = rng.multinomial(subjects, np.full(subjects, 1 / subjects), size=times)
-    return _score(often @ sums, often @ counts)
-
-
 def _score(sums: Floats, counts: Floats) -> Floats:
     """The harmonic mean along the last axis; NaN where there is nothing to take a mean of."""
     means = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
-    found: Floats = np.asarray(hmean(means, axis=-1))
+    with np.errstate(divide="ignore"):
+        found: Floats = len(PARTS) / (1 / means).sum(axis=-1)
     return found

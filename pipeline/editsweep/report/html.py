@@ -20,62 +20,60 @@ from editsweep.report.chart import success_against_locality
 from editsweep.report.columns import AXIS_MEANING, HEADLINE, METRIC_MEANING
 from editsweep.report.conditions import Boards
 from editsweep.report.curves import draw
+from editsweep.report.results import Results
 from editsweep.report.statistics import LEVEL, MANY, RESAMPLES
 from editsweep.report.view import Number, columns_of, headline
 
 TEMPLATE = "report/report.html.j2"
+# Cells of the page's leaderboard, and those shown in detail: with more it would open slowly, and
+# nobody would scroll.
+LISTED = 250
+DETAILED = 25
 _LIBRARIES = ("polars", "scipy", "statsmodels", "matplotlib")
 
 
-def render(
-    plan: Mapping[str, Any],
-    boards: Mapping[str, Boards],
-    edits: pl.DataFrame,
-    measurements: pl.DataFrame,
-    answers: pl.DataFrame,
-    along: pl.DataFrame,
-    cases: pl.DataFrame,
-) -> str:
+def render(results: Results) -> str:
     """The whole page of one sweep.
-
-    Args:
-        plan: `plan.json`.
-        boards: the leaderboards of these tables by condition, from `conditions.conditioned`.
-        edits: the `edits` table.
-        measurements: the `measurements` table.
-        answers: the `answers` table.
-        along: sequences checkpoint by checkpoint, from `chains.curves`.
-        cases: the scores of cases, from `cases.case_scores`.
 
     Raises:
         ConfigError: the template is not found.
     """
-    board = boards[""].board
+    plan, edits = results.plan, results.edits
+    board = results.boards[""].board
     columns = columns_of(board)
     _, rows = headline(board, columns)
-    chart, lines = success_against_locality(board), draw(along)
-    worst = failures.worst(plan, edits, measurements, answers)
+    first = {**plan, "cells": plan["cells"][:DETAILED]}
+    boards = {
+        name: Boards(_of(first, some.board), _of(first, some.facets))
+        for name, some in results.boards.items()
+    }
+    few = boards[""].board
+    chart, lines = success_against_locality(few), draw(_of(first, results.along))
+    worst = failures.worst(first, edits, results.measurements, results.answers)
     return (
         environment()
         .get_template(TEMPLATE)
         .render(
             plan=plan,
             counts=_counts(plan, edits),
+            listed=LISTED,
+            detailed=DETAILED,
             varying=_varying(plan["cells"]),
             columns=[(shown.title, shown.column.metric) for shown in columns],
-            rows=rows,
+            rows=rows[:LISTED],
+            planned={cell["cell_id"]: cell for cell in plan["cells"]},
             seconds={row["cell_id"]: row for row in timings(plan, edits).iter_rows(named=True)},
             chart=chart and {"svg": Markup(chart.svg), "key": chart.key},
             along=lines and {"svg": Markup(lines.svg), "key": lines.key},
-            retains=board.filter(pl.col("phase") == "retained").height > 0,
+            retains=few.filter(pl.col("phase") == "retained").height > 0,
             worst=_by_label(worst),
-            errors=failures.errors(plan, edits).to_dicts(),
+            errors=failures.errors(first, edits).to_dicts(),
             facets={name: _facets(some.facets) for name, some in boards.items()},
             known=_known(boards),
             full={name: _by_label(_before_after(some.board)) for name, some in boards.items()},
-            cases_held=_by_label(_before_after(cases, "score")),
+            cases_held=_by_label(_before_after(_of(first, results.cases), "score")),
             meanings=_meanings(board),
-            cells=[{**cell, "params": _json(cell.get("params", {}))} for cell in plan["cells"]],
+            cells=[{**cell, "params": _json(cell.get("params", {}))} for cell in first["cells"]],
             suite=_json(plan.get("suite", {})),
             versions={name: version(name) for name in _LIBRARIES},
             schema_version=schema.VERSION,
@@ -115,6 +113,11 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _of(plan: Mapping[str, Any], frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows of a plan's cells."""
+    return frame.filter(pl.col("cell_id").is_in([cell["cell_id"] for cell in plan["cells"]]))
 
 
 def _counts(plan: Mapping[str, Any], edits: pl.DataFrame) -> Mapping[str, int]:

@@ -1,23 +1,20 @@
 """The files of a report, made from committed tables only."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 
 from editsweep.core.cells import guarded
 from editsweep.errors import StoreError
 from editsweep.report.aggregate import timings
-from editsweep.report.cases import case_scores
-from editsweep.report.chains import curves, has_chains
-from editsweep.report.conditions import conditioned
+from editsweep.report.chains import has_chains
 from editsweep.report.html import render
+from editsweep.report.results import Results
 
 
-def write_report(folder: Path, tables: Mapping[str, pa.Table]) -> tuple[Path, Path]:
+def write_report(folder: Path, results: Results) -> tuple[Path, Path]:
     """Write `report.html` and the tables as CSV into a sweep's folder.
 
     These are `leaderboard.csv`, the same by facet as `facets.csv`, both also of the edits whose old
@@ -26,33 +23,19 @@ def write_report(folder: Path, tables: Mapping[str, pa.Table]) -> tuple[Path, Pa
     The same parts give the same bytes, whatever the order they came in; no clock is read.
     `leaderboard.csv` holds nothing that was timed, so it is also the same after a resumed run.
 
-    Args:
-        folder: the sweep's folder, with `plan.json`.
-        tables: `edits`, `measurements` and `answers`, e.g. from `SweepStore.tables()`.
-
     Returns:
         The paths of `leaderboard.csv` and `report.html`.
-
-    Raises:
-        StoreError: there is no plan.
     """
-    plan = read_plan(folder)
-    edits, measurements, answers = (
-        _frame(tables[kind]) for kind in ("edits", "measurements", "answers")
-    )
-    boards = conditioned(plan, edits, measurements)
-    along = curves(plan, edits, measurements)
-    cases = case_scores(plan, edits, measurements)
-    page = render(plan, boards, edits, measurements, answers, along, cases)
-    _write(folder / "timings.csv", csv(timings(plan, edits)))
-    for name, some in boards.items():
+    page = render(results)
+    _write(folder / "timings.csv", csv(timings(results.plan, results.edits)))
+    for name, some in results.boards.items():
         of = f"-{name}" if name else ""
         _write(folder / f"leaderboard{of}.csv", csv(some.board))
         _write(folder / f"facets{of}.csv", csv(some.facets))
-    if has_chains(plan):
-        _write(folder / "chains.csv", csv(along))
-    if cases.height:
-        _write(folder / "cases.csv", csv(cases))
+    if has_chains(results.plan):
+        _write(folder / "chains.csv", csv(results.along))
+    if results.cases.height:
+        _write(folder / "cases.csv", csv(results.cases))
     return folder / "leaderboard.csv", _write(folder / "report.html", page)
 
 
@@ -78,12 +61,6 @@ def csv(frame: pl.DataFrame) -> str:
         if kind == pl.String
     )
     return safe.write_csv(float_scientific=False)
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
 
 
 def _write(path: Path, text: str) -> Path:

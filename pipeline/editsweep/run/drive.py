@@ -123,11 +123,13 @@ def _finish(
     """Report and record a sweep whose units are all committed; MLflow may fail, the report not."""
     from editsweep.run import publish
 
-    publish.report(store.folder)
+    results = publish.results_of(store.folder)
+    publish.report(store.folder, results)
     error = ""
     if options.record:
         progress.say("Recording in MLflow ...")
-        error = publish.record(store.folder, options.tracking_uri, options.experiment).reason
+        where = options.tracking_uri, options.experiment
+        error = publish.record(store.folder, *where, results).reason
     if error:
         progress.say(f"Not recorded in MLflow ({error}); later: editsweep record {store.folder}")
     store.event(event="finished", recorded=options.record and not error)

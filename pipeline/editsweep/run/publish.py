@@ -1,16 +1,15 @@
 """From a folder of results to its report and its record in MLflow; neither torch nor ray."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
 
 from editsweep.errors import ConfigError
-from editsweep.report.aggregate import leaderboard
-from editsweep.report.cases import case_scores
-from editsweep.report.chains import curves
 from editsweep.report.compare import Side, compare
-from editsweep.report.conditions import can_condition
+from editsweep.report.conditions import CONDITIONS
+from editsweep.report.results import MEASURED, Results
 from editsweep.report.write import read_plan, write_report
 from editsweep.store import durable, tracking, tracking_one
 from editsweep.store.store import SweepStore
@@ -18,40 +17,36 @@ from editsweep.store.tracking_client import RecordResult
 from editsweep.store.tracking_one import OneRun
 
 
-def board_of(folder: Path, known: bool | None = None) -> pl.DataFrame:
+def results_of(folder: Path) -> Results:
+    """What is committed in a sweep's folder.
+
+    Raises:
+        StoreError: it is not the folder of a sweep, or a part cannot be read.
+    """
+    plan, store = read_plan(folder), SweepStore(folder)
+    tables = store.tables(kinds=("edits", "measurements"), narrow={"measurements": MEASURED})
+
+    def answers(units: Sequence[str]) -> pl.DataFrame:
+        return pl.DataFrame(store.table("answers", units))
+
+    return Results.of(plan, tables, answers)
+
+
+def board(results: Results, folder: Path, known: bool | None = None) -> pl.DataFrame:
     """The leaderboard of what is committed in a sweep's folder.
 
     `known` asks only for edits whose old fact the unedited model knew, or did not.
 
     Raises:
         ConfigError: `known` is given, and no edit has an old target.
-        StoreError: it is not the folder of a sweep, or a part cannot be read.
     """
-    plan, (edits, measurements) = read_plan(folder), _frames(folder)
-    if known is not None and not can_condition(edits):
+    (name,) = (name for name, wanted in CONDITIONS.items() if wanted is known)
+    if name not in results.boards:
         raise ConfigError(
             f"{folder}: no edit has an old target (`target_true`), so there is nothing that the "
             "model knew or did not know: leave --known out"
         )
-    return leaderboard(plan, edits, measurements, known)
-
-
-def curves_of(folder: Path) -> pl.DataFrame:
-    """The sequences of a sweep's folder, checkpoint by checkpoint.
-
-    Raises:
-        StoreError: it is not the folder of a sweep, or a part cannot be read.
-    """
-    return curves(read_plan(folder), *_frames(folder))
-
-
-def cases_of(folder: Path) -> pl.DataFrame:
-    """The scores of cases of a sweep's folder; empty where no edit is of a case.
-
-    Raises:
-        StoreError: it is not the folder of a sweep, or a part cannot be read.
-    """
-    return case_scores(read_plan(folder), *_frames(folder))
+    return results.boards[name].board
 
 
 def compared(
@@ -78,38 +73,37 @@ def _cell(text: str) -> tuple[Path | None, str]:
 
 
 def _side(folder: Path, label: str) -> Side:
-    return Side(label, read_plan(folder), *_frames(folder))
+    results = results_of(folder)
+    return Side(label, results.plan, results.edits, results.measurements)
 
 
-def _frames(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
-    tables = SweepStore(folder).tables(kinds=("edits", "measurements"))
-    return pl.DataFrame(tables["edits"]), pl.DataFrame(tables["measurements"])
-
-
-def report(folder: Path) -> tuple[Path, Path]:
+def report(folder: Path, results: Results | None = None) -> tuple[Path, Path]:
     """Write the report of what is committed; the paths of `leaderboard.csv` and `report.html`.
 
     Raises:
         StoreError: it is not the folder of a sweep, a part cannot be read, or the report cannot be
             written.
     """
-    read_plan(folder)
+    results = results or results_of(folder)
     with durable.explained(folder, "write the report"):
-        return write_report(folder, SweepStore(folder).tables())
+        return write_report(folder, results)
 
 
 def record(
-    folder: Path, tracking_uri: str | None = None, experiment: str = "editsweep"
+    folder: Path,
+    tracking_uri: str | None = None,
+    experiment: str = "editsweep",
+    results: Results | None = None,
 ) -> RecordResult:
     """Bring the sweep's runs in MLflow up to date; the result says why if that cannot be.
 
     Raises:
         StoreError: it is not the folder of a sweep, or a part cannot be read.
     """
-    read_plan(folder)
     if find_spec("mlflow") is None:
         return _no_mlflow(tracking_uri or tracking.default_uri(folder))
-    rows, along = board_of(folder).to_dicts(), curves_of(folder).to_dicts()
+    results = results or results_of(folder)
+    rows, along = results.boards[""].board.to_dicts(), results.along.to_dicts()
     return tracking.record(folder, tracking_uri, experiment, rows, along)
 
 

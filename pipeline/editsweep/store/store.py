@@ -4,12 +4,12 @@ import difflib
 import json
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +24,7 @@ from editsweep.store.lock import exclusive, is_held
 from editsweep.store.manifest import Found, Line
 
 SLICE = 64
+_Made = TypeVar("_Made")
 
 _ORDER: Mapping[str, tuple[str, ...]] = {
     "edits": ("sweep_id", "cell_id", "position", "edit_id"),
@@ -180,7 +181,8 @@ class SweepStore:
         """
         if self._kept is not None:
             return dict(self._kept)
-        return {one.unit_id: one.line for one in self._found(None, ()) if one.line}
+        found = self._found(None, (), lambda one: one.line)
+        return {one.unit_id: line for one, line in found if line}
 
     def table(self, kind: str, unit_ids: Iterable[str] | None = None) -> pa.Table:
         """All rows of one kind (`edits`, `measurements`, `answers`), in the order of their keys.
@@ -195,13 +197,26 @@ class SweepStore:
         return self.tables(unit_ids, (kind,))[kind]
 
     def tables(
-        self, unit_ids: Iterable[str] | None = None, kinds: Iterable[str] = tuple(schema.PARTS)
+        self,
+        unit_ids: Iterable[str] | None = None,
+        kinds: Iterable[str] = tuple(schema.PARTS),
+        narrow: Mapping[str, Sequence[str]] | None = None,
     ) -> dict[str, pa.Table]:
-        """Several kinds as `table` gives them, reading each part once."""
-        kinds = tuple(kinds)
-        slices = list(self.slices(unit_ids, kinds))
+        """Several kinds as `table` gives them, reading each part once.
+
+        Args:
+            unit_ids: as in `table`.
+            kinds: keys of `core.schema.PARTS`.
+            narrow: of these kinds only these columns, for tables too long to sort as text: texts
+                are dictionaries, and rows stand in the order of their units' ids.
+        """
+        kinds, narrow = tuple(kinds), narrow or {}
+        made: dict[str, list[pa.Table]] = {kind: [self._empty(kind, narrow)] for kind in kinds}
+        for tables in self._decoded(unit_ids, kinds, narrow):
+            for kind, table in tables.items():
+                made[kind].append(table)
         return {
-            kind: _sorted(kind, [schema.PARTS[kind].empty_table(), *(s[kind] for s in slices)])
+            kind: _unified(made.pop(kind)) if kind in narrow else _sorted(kind, made.pop(kind))
             for kind in kinds
         }
 
@@ -216,14 +231,14 @@ class SweepStore:
         Raises:
             StoreError: as `table`.
         """
-        kinds, held = tuple(kinds), list[Found]()
-        for one in self._found(unit_ids, kinds):
-            held += [one] if one.line else []
+        kinds, held = tuple(kinds), list[dict[str, pa.Table]]()
+        for tables in self._decoded(unit_ids, kinds, {}):
+            held.append(tables)
             if len(held) == units:
-                yield self._decoded(held, kinds)
+                yield _together(held)
                 held = []
         if held:
-            yield self._decoded(held, kinds)
+            yield _together(held)
 
     def part(self, kind: str, unit_id: str) -> pa.Table:
         """One part as it was committed, its rows in their own order; it is not checked again.
@@ -274,16 +289,37 @@ class SweepStore:
         except (pa.ArrowInvalid, ValueError) as error:
             raise StoreError(f"{self._path(kind, unit_id)}: {error}") from None
 
-    def _decoded(self, found: Sequence[Found], kinds: Iterable[str]) -> dict[str, pa.Table]:
-        return {
-            kind: pa.concat_tables(
-                self._fitted(kind, one.unit_id, one.files[kind]) for one in found
-            )
-            for kind in kinds
-        }
+    def _empty(self, kind: str, narrow: Mapping[str, Sequence[str]]) -> pa.Table:
+        whole = schema.PARTS[kind].empty_table()
+        return schema.coded(whole.select(narrow[kind])) if kind in narrow else whole
 
-    def _found(self, unit_ids: Iterable[str] | None, keep: Collection[str]) -> Iterator[Found]:
-        """Units in the order of their ids, with the files to `keep`; then sets `warnings`.
+    def _decoded(
+        self,
+        unit_ids: Iterable[str] | None,
+        kinds: Sequence[str],
+        narrow: Mapping[str, Sequence[str]],
+    ) -> Iterator[dict[str, pa.Table]]:
+        """The tables of one unit after another; they are decoded by the threads that read."""
+
+        def work(one: Found) -> dict[str, pa.Table]:
+            return {kind: self._read(kind, one, narrow.get(kind, ())) for kind in one.files}
+
+        return (tables for one, tables in self._found(unit_ids, kinds, work) if one.line)
+
+    def _read(self, kind: str, one: Found, columns: Sequence[str]) -> pa.Table:
+        if not columns:
+            return self._fitted(kind, one.unit_id, one.files[kind])
+        try:
+            return schema.coded(schema.from_ipc(one.files[kind], columns))
+        except (pa.ArrowInvalid, ValueError) as error:
+            raise StoreError(f"{self._path(kind, one.unit_id)}: {error}") from None
+
+    def _found(
+        self, unit_ids: Iterable[str] | None, keep: Collection[str], work: Callable[[Found], _Made]
+    ) -> Iterator[tuple[Found, _Made]]:
+        """Units in the order of their ids, and `work` of each with the files to `keep`.
+
+        Sets `warnings` at the end.
 
         Raises:
             StoreError: one of `unit_ids` is not kept.
@@ -296,12 +332,18 @@ class SweepStore:
         read = tuple(schema.PARTS) if self._kept is None else keep
         parts = self.folder / "parts"
         faults: dict[str, str] = {}
-        for one in ahead(lambda unit: manifest.found(claims[unit], parts, read, keep), wanted):
+
+        def done(unit: str) -> tuple[Found, _Made]:
+            one = manifest.found(claims[unit], parts, read, keep)
+            made = work(one)
+            return replace(one, files={}), made
+
+        for one, made in ahead(done, wanted):
             if one.line is None and unit_ids is not None:
                 raise StoreError(f"{self.folder}: no committed unit {one.unit_id}: {one.fault}")
             if one.line is None:
                 faults[one.unit_id] = one.fault
-            yield one
+            yield one, made
         if unit_ids is None:
             self.warnings = (*warnings, *(faults[unit] for unit in claims if unit in faults))
 
@@ -364,6 +406,18 @@ class SweepStore:
 def _write(folder_and_unit: tuple[Path, Done]) -> None:
     folder, unit = folder_and_unit
     durable.write_folder(folder, {f"{kind}.arrow": data for kind, data in unit.parts.items()})
+
+
+def _together(held: Sequence[Mapping[str, pa.Table]]) -> dict[str, pa.Table]:
+    return {kind: pa.concat_tables(one[kind] for one in held) for kind in held[0]}
+
+
+def _unified(tables: list[pa.Table]) -> pa.Table:
+    """One table with one dictionary a column; each copy goes before the next is made."""
+    whole = pa.concat_tables(tables)
+    tables.clear()
+    whole = whole.unify_dictionaries()
+    return whole.combine_chunks()
 
 
 def _sorted(kind: str, tables: Iterable[pa.Table]) -> pa.Table:

@@ -96,3 +96,11 @@ def test_the_order_of_rows_changes_nothing():
     edits, measurements = tables()
     backwards = case_scores(PLAN, edits.reverse(), measurements.reverse())
     assert backwards.equals(case_scores(PLAN, edits, measurements))
+
+
+def test_categorical_measurements_give_the_same():
+    edits, measurements = tables()
+    coded = measurements.with_columns(pl.col(pl.String).cast(pl.Categorical))
+    plain = case_scores(PLAN, edits, measurements)
+    assert plain.height
+    assert plain.equals(case_scores(PLAN, edits, coded))

@@ -1,6 +1,5 @@
 """Sequences in tables and curves: the last checkpoint in the one, every checkpoint in the other."""
 
-import json
 import re
 from typing import Any
 
@@ -11,6 +10,7 @@ from editsweep.core import schema
 from editsweep.report.aggregate import leaderboard
 from editsweep.report.chains import curves, has_chains
 from editsweep.report.curves import draw
+from editsweep.report.results import Results
 from editsweep.report.write import write_report
 
 CELL = {
@@ -129,11 +129,10 @@ def test_the_page_has_the_curves_and_a_cross_where_the_model_collapsed(
     tmp_path: Any, collapsed: float
 ) -> None:
     made = frames(collapsed)
-    (tmp_path / "plan.json").write_text(json.dumps(PLAN))
     tables = {k: frame.to_arrow() for k, frame in made.items()}
-    write_report(tmp_path, tables)
+    write_report(tmp_path, Results.of(PLAN, tables))
     first = (tmp_path / "report.html").read_bytes()
-    write_report(tmp_path, tables)
+    write_report(tmp_path, Results.of(PLAN, tables))
     assert (tmp_path / "report.html").read_bytes() == first
     page = first.decode()
     assert "Along a sequence" in page
@@ -146,3 +145,12 @@ def test_the_page_has_the_curves_and_a_cross_where_the_model_collapsed(
     assert chart.key == [(1, "var(--s0)", "rome")]
     assert not re.search(r"#0[1-5]0[1-5]0", chart.svg)
     assert (tmp_path / "chains.csv").read_text().startswith("cell_id,label")
+
+
+def test_categorical_measurements_give_the_same() -> None:
+    made = frames()
+    coded = made["measurements"].with_columns(pl.col(pl.String).cast(pl.Categorical))
+    for table in (curves, leaderboard):
+        plain = table(PLAN, made["edits"], made["measurements"])
+        assert plain.height
+        assert plain.equals(table(PLAN, made["edits"], coded))

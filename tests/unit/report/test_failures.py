@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from editsweep.report.failures import DAMAGE, NOT_LEARNT, errors, worst
+from editsweep.report.results import among
 
 
 def tables(sweep: Any) -> list[pl.DataFrame]:
@@ -16,7 +17,7 @@ def tables(sweep: Any) -> list[pl.DataFrame]:
 def test_worst_edits_with_what_was_said(synthetic: Callable[..., Any]) -> None:
     sweep = synthetic()
     edits, numbers, answers = tables(sweep)
-    found = worst(sweep.plan, edits, numbers, answers, per_cell=2)
+    found = worst(sweep.plan, edits, numbers, among(answers), per_cell=2)
     assert found["label"].unique(maintain_order=True).to_list() == ["none", "ft", "rome", "ike"]
     assert found.group_by("label", "kind").len()["len"].max() == 2
     score = {
@@ -39,8 +40,8 @@ def test_worst_edits_with_what_was_said(synthetic: Callable[..., Any]) -> None:
 def test_the_worst_come_first(synthetic: Callable[..., Any]) -> None:
     sweep = synthetic()
     edits, numbers, answers = tables(sweep)
-    few = worst(sweep.plan, edits, numbers, answers, per_cell=2)
-    every = worst(sweep.plan, edits, numbers, answers, per_cell=1000)
+    few = worst(sweep.plan, edits, numbers, among(answers), per_cell=2)
+    every = worst(sweep.plan, edits, numbers, among(answers), per_cell=1000)
     for kind in (NOT_LEARNT, DAMAGE):
         for label in ("ft", "ike"):
             scores = every.filter(label=label, kind=kind)["score"]
@@ -52,8 +53,8 @@ def test_the_worst_come_first(synthetic: Callable[..., Any]) -> None:
 def test_no_measurements_no_failures(synthetic: Callable[..., Any]) -> None:
     sweep = synthetic()
     edits, numbers, answers = tables(sweep)
-    assert worst(sweep.plan, edits, numbers.clear(), answers).height == 0
-    assert worst(sweep.plan, edits, numbers, answers.clear()).height == 0
+    assert worst(sweep.plan, edits, numbers.clear(), among(answers)).height == 0
+    assert worst(sweep.plan, edits, numbers, among(answers.clear())).height == 0
 
 
 def test_one_line_a_kind_of_error(synthetic: Callable[..., Any]) -> None:

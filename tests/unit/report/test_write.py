@@ -16,14 +16,15 @@ import pytest
 from editsweep.core import schema
 from editsweep.errors import ConfigError, StoreError
 from editsweep.report.html import TEMPLATE, template_folder
+from editsweep.report.results import Results
 from editsweep.report.write import csv as to_csv
-from editsweep.report.write import write_report
+from editsweep.report.write import read_plan, write_report
 
 EVIL = "<script>alert(1)</script>=1+1\n\u202e{{ 7*7 }}"
 
 
 def made(sweep: Any) -> dict[str, bytes]:
-    write_report(sweep.folder, sweep.commit([]).tables())
+    write_report(sweep.folder, Results.of(sweep.plan, sweep.commit([]).tables()))
     names = ("leaderboard.csv", "timings.csv", "report.html")
     return {name: (sweep.folder / name).read_bytes() for name in names}
 
@@ -57,7 +58,7 @@ def test_a_part_of_a_sweep_says_so(synthetic: Callable[..., Any]) -> None:
 def test_known_and_unknown_facts_have_tables_of_their_own(synthetic: Callable[..., Any]) -> None:
     sweep = synthetic()
     tables = sweep.commit().tables()
-    page = write_report(sweep.folder, tables)[1].read_text(encoding="utf-8")
+    page = write_report(sweep.folder, Results.of(sweep.plan, tables))[1].read_text(encoding="utf-8")
     counts = {}
     for of in ("", "-known", "-unknown"):
         for name in ("leaderboard", "facets"):
@@ -77,7 +78,7 @@ def test_without_old_targets_there_is_nothing_to_know(synthetic: Callable[..., A
     place = tables["edits"].schema.get_field_index("known")
     nobody = pa.nulls(tables["edits"].num_rows, pa.bool_())
     tables["edits"] = tables["edits"].set_column(place, schema.EDITS.field("known"), nobody)
-    page = write_report(sweep.folder, tables)[1].read_text(encoding="utf-8")
+    page = write_report(sweep.folder, Results.of(sweep.plan, tables))[1].read_text(encoding="utf-8")
     assert 'id="full-known"' not in page
     assert not list(sweep.folder.glob("*known.csv"))
 
@@ -101,12 +102,12 @@ def test_a_sweep_without_results_has_a_report(synthetic: Callable[..., Any]) -> 
 def test_leaderboard_holds_nothing_that_was_timed(synthetic: Callable[..., Any]) -> None:
     sweep = synthetic(edits=4)
     tables = sweep.commit().tables()
-    board, _ = write_report(sweep.folder, tables)
+    board, _ = write_report(sweep.folder, Results.of(sweep.plan, tables))
     before, clock = board.read_bytes(), (sweep.folder / "timings.csv").read_bytes()
     slower = pa.array([9.0] * tables["edits"].num_rows)
     place = tables["edits"].schema.get_field_index("edit_s")
     tables["edits"] = tables["edits"].set_column(place, schema.EDITS.field("edit_s"), slower)
-    write_report(sweep.folder, tables)
+    write_report(sweep.folder, Results.of(sweep.plan, tables))
     assert board.read_bytes() == before
     assert (sweep.folder / "timings.csv").read_bytes() != clock
 
@@ -136,7 +137,7 @@ def test_text_of_data_stays_text(synthetic: Callable[..., Any]) -> None:
     sweep.plan["name"] = sweep.plan["cells"][0]["label"] = EVIL
     sweep.plan["cells"][0]["params"] = {"x": EVIL}
     sweep.commit([])
-    board, path = write_report(sweep.folder, tables)
+    board, path = write_report(sweep.folder, Results.of(sweep.plan, tables))
     text = path.read_text(encoding="utf-8")
     page = _Page()
     page.feed(text)
@@ -155,10 +156,12 @@ def test_text_of_data_stays_text(synthetic: Callable[..., Any]) -> None:
 def test_the_page_says_what_was_done_to_the_patches(synthetic: Callable[..., Any]) -> None:
     sweep = synthetic()
     tables = sweep.commit().tables()
-    assert "restrained:" not in write_report(sweep.folder, tables)[1].read_text(encoding="utf-8")
+    assert "restrained:" not in write_report(sweep.folder, Results.of(sweep.plan, tables))[
+        1
+    ].read_text(encoding="utf-8")
     sweep.plan["cells"][1]["restrain"] = {"prune": 1.2}
     sweep.commit([])
-    text = write_report(sweep.folder, tables)[1].read_text(encoding="utf-8")
+    text = write_report(sweep.folder, Results.of(sweep.plan, tables))[1].read_text(encoding="utf-8")
     assert re.findall(r"restrained: [^<]*", text) == ["restrained: {&#39;prune&#39;: 1.2}"]
 
 
@@ -185,7 +188,7 @@ def test_the_template_is_found_where_one_says(
 
 def test_a_folder_that_is_no_sweep_is_explained(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"plan\.json does not exist"):
-        write_report(tmp_path, {})
+        read_plan(tmp_path)
 
 
 def test_a_report_needs_neither_torch_nor_ray_nor_mlflow() -> None:
@@ -196,3 +199,23 @@ def test_a_report_needs_neither_torch_nor_ray_nor_mlflow() -> None:
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""
+
+
+def test_a_page_of_many_cells_shows_some_and_says_where_all_are(
+    synthetic: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = synthetic()
+    tables = sweep.commit().tables()
+    sizes = []
+    for listed, detailed in ((9, 9), (9, 2), (3, 2)):
+        monkeypatch.setattr("editsweep.report.html.LISTED", listed)
+        monkeypatch.setattr("editsweep.report.html.DETAILED", detailed)
+        page = write_report(sweep.folder, Results.of(sweep.plan, tables))[1].read_text()
+        board = re.search(r'<section id="leaderboard">.*?</section>', page, re.DOTALL)
+        assert board is not None
+        labels = len(re.findall("<tr data-cell", board[0]))
+        details = set(re.findall(r'<tr data-key="(\w+)', page))
+        sizes.append((labels, len(details), "details of the first" in page))
+    assert sizes == [(4, 4, False), (4, 2, True), (3, 2, True)]
+    rows = list(csv.DictReader((sweep.folder / "leaderboard.csv").read_text().splitlines()))
+    assert len({row["cell_id"] for row in rows}) == 4

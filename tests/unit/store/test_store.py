@@ -68,6 +68,31 @@ def test_the_order_of_commits_does_not_show(tmp_path: Path) -> None:
     assert tables[0][0]["edit_id"].to_pylist() == [f"u{u}-{i}" for i in (0, 1) for u in (1, 2, 3)]
 
 
+def test_columns_of_long_tables_come_coded_in_the_order_of_units(tmp_path: Path) -> None:
+    wanted = ("cell_id", "edit_id", "value")
+    with SweepStore(tmp_path).locked() as store:
+        empty = store.tables(kinds=("measurements",), narrow={"measurements": wanted})
+        for unit in ("u3", "u1", "u2"):
+            commit(store, unit)
+        made = store.tables(kinds=("edits", "measurements"), narrow={"measurements": wanted})
+        plain = store.table("measurements")
+        (store.folder / "parts" / "u2" / "measurements.arrow").write_bytes(b"torn")
+    assert made["edits"].num_rows == 6
+    coded = made["measurements"]
+    assert coded.schema.names == list(wanted) == empty["measurements"].schema.names
+    assert empty["measurements"].schema == coded.schema
+    assert pa.types.is_dictionary(coded.schema.field("edit_id").type)
+    units = [edit.split("-")[0] for edit in coded["edit_id"].to_pylist()]
+    assert units == sorted(units)
+    texts = coded.cast(plain.select(wanted).schema)
+    assert sorted(texts.to_pylist(), key=str) == sorted(plain.select(wanted).to_pylist(), key=str)
+    left = SweepStore(tmp_path).tables(kinds=("measurements",), narrow={"measurements": wanted})
+    assert {edit.split("-")[0] for edit in left["measurements"]["edit_id"].to_pylist()} == {
+        "u1",
+        "u3",
+    }
+
+
 def test_only_named_units_and_no_others(tmp_path: Path) -> None:
     with SweepStore(tmp_path).locked() as store:
         commit(store, "u1")
