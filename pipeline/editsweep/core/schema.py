@@ -165,6 +165,21 @@ def fitted(found: pa.Table, wanted: pa.Schema) -> pa.Table:
     return kept
 
 
+def rows(buffer: bytes, wanted: pa.Schema) -> int:
+    """How many rows there are in the IPC file of a table that was made as `wanted`.
+
+    Only a table of another schema is read whole, to see whether it fits: `table` made the others.
+
+    Raises:
+        ValueError: the bytes are not a whole IPC file (ArrowInvalid is one), or do not fit.
+    """
+    with pa.ipc.open_file(pa.BufferReader(buffer)) as reader:
+        is_same = reader.schema.equals(wanted, check_metadata=True)
+    if not is_same:
+        return fitted(from_ipc(buffer), wanted).num_rows
+    return from_ipc(buffer, wanted.names[:1]).num_rows
+
+
 def _filled(found: pa.Table) -> bool:
     """Whether no column lacks a value that it must have."""
     columns = zip(found.schema, found.columns, strict=True)

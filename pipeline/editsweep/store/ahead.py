@@ -6,12 +6,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 THREADS = 4
+# A disk that many wait for together writes more a second.
+WAITING = 16
 AHEAD = 32
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 
-def ahead(work: Callable[[_In], _Out], items: Sequence[_In]) -> Iterator[_Out]:
+def ahead(
+    work: Callable[[_In], _Out], items: Sequence[_In], threads: int = THREADS
+) -> Iterator[_Out]:
     """`work` of each item, in order; at most `AHEAD` are done and not yet taken.
 
     Raises:
@@ -21,7 +25,7 @@ def ahead(work: Callable[[_In], _Out], items: Sequence[_In]) -> Iterator[_Out]:
         yield from map(work, items)
         return
     waiting: deque[Future[_Out]] = deque()
-    with ThreadPoolExecutor(min(THREADS, len(items)), "editsweep-files") as pool:
+    with ThreadPoolExecutor(min(threads, len(items)), "editsweep-files") as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(work, item))

@@ -19,7 +19,7 @@ from editsweep.core import schema
 from editsweep.core.names import safe_name
 from editsweep.errors import StoreError
 from editsweep.store import durable, manifest
-from editsweep.store.ahead import ahead
+from editsweep.store.ahead import WAITING, ahead
 from editsweep.store.lock import exclusive, is_held
 from editsweep.store.manifest import Found, Line
 
@@ -356,7 +356,7 @@ class SweepStore:
         for kind, wanted in schema.PARTS.items():
             data = unit.parts[kind]
             try:
-                rows = schema.fitted(schema.from_ipc(data), wanted).num_rows
+                rows = schema.rows(data, wanted)
             except (pa.ArrowInvalid, ValueError) as error:
                 raise StoreError(f"unit {unit.unit_id}: {kind}: {error}") from None
             files[kind] = manifest.entry(data, rows)
@@ -386,7 +386,7 @@ class SweepStore:
             if home.exists()
         }
         try:
-            for _ in ahead(_write, list(zip(homes, units, strict=True))):
+            for _ in ahead(_write, list(zip(homes, units, strict=True)), WAITING):
                 pass
             durable.move_folders(stale)
             durable.move_folders(homes)
