@@ -36,23 +36,26 @@ class Made:
         return self.driver / self.seconds if self.seconds else 0.0
 
 
-def simulated(units: Sequence[float], workers: int, service: float, start: float = 0.0) -> Made:
+def simulated(
+    units: Sequence[float], workers: int, service: float, starts: Sequence[float] = ()
+) -> Made:
     """Do `units`, longest first, each of so many seconds.
 
     Args:
         units: the seconds of each unit on a worker.
         workers: how many there are.
         service: the driver's seconds for one unit, half of it before and half of it after.
-        start: seconds until a worker is ready.
+        starts: seconds until each worker is ready; all are at once when empty.
 
     Raises:
         ValueError: there is no worker, or a time is negative.
     """
-    if workers < 1 or service < 0 or start < 0 or any(unit < 0 for unit in units):
-        raise ValueError(f"{workers} workers, service {service}, start {start}: none below 0")
+    if workers < 1 or min([service, *starts, *units]) < 0:
+        raise ValueError(f"{workers} workers, service {service}: none, or a time is below 0")
     left = sorted(units)
     # When a worker asks, and whether it brings a result.
-    asking = [(start, worker, False) for worker in range(min(workers, len(left)))]
+    ready = starts or [0.0] * workers
+    asking = [(ready[worker], worker, False) for worker in range(min(workers, len(left)))]
     heapq.heapify(asking)
     free = busy = 0.0
     while asking:

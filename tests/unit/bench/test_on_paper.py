@@ -14,7 +14,7 @@ def test_longest_first_leaves_the_short_ones_for_the_end() -> None:
 
 
 def test_one_worker_waits_for_the_driver_each_time() -> None:
-    made = simulated([3.0, 3.0], workers=1, service=1.0, start=5.0)
+    made = simulated([3.0, 3.0], workers=1, service=1.0, starts=[5.0])
     assert made.seconds == 5.0 + 2 * (3.0 + 1.0)
     assert made.driver == 2.0
 
@@ -30,5 +30,5 @@ def test_a_driver_that_is_always_asked_sets_the_pace() -> None:
 
 @pytest.mark.parametrize(("workers", "service"), [(0, 0.1), (2, -1.0)])
 def test_what_cannot_be_is_refused(workers: int, service: float) -> None:
-    with pytest.raises(ValueError, match="none below 0"):
+    with pytest.raises(ValueError, match="a time is below 0"):
         simulated([1.0], workers, service)
