@@ -62,11 +62,11 @@ class Rate:
         Raises:
             TypeError, ValueError, KeyError: it is no such line.
         """
-        numbers = {name: float(line[name]) for name in ("probes", "edit_s", "ask_s")}
-        if not all(0 <= number < inf for number in numbers.values()):
+        probes, edit_s, ask_s = (float(line[name]) for name in ("probes", "edit_s", "ask_s"))
+        if not all(0 <= number < inf for number in (probes, edit_s, ask_s)):
             raise ValueError("a rate is a number from 0 up")
-        texts = {name: str(line[name]) for name in ("device", "at")}
-        return cls(Work(**line["work"]), count=int(line["count"]), **texts, **numbers)
+        device, count, at = str(line["device"]), int(line["count"]), str(line["at"])
+        return cls(Work(**line["work"]), device, probes, count, edit_s, ask_s, at)
 
     def text(self) -> str:
         """The rate as one line of JSON."""
