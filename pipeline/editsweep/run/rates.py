@@ -208,12 +208,12 @@ def _done(plan: Plan, log: Iterable[Mapping[str, Any]]) -> Iterator[_Piece]:
     units = {unit.unit_id: unit for unit in plan.units}
     last: dict[str, Mapping[str, Any]] = {}
     for event in log:
-        name = event.get("event")
-        if name == "loaded" and event["model"] in models and event.get("device"):
-            load = load_work(models[event["model"]])
+        name, use = event["event"], models.get(event.get("model", ""))
+        if name == "loaded" and use and event.get("device"):
+            load = load_work(use)
             yield _Piece(load, event["device"], 0, 1, 0, event["seconds"], 0, event["time"])
-        elif name in ("committed", "prepared"):
-            last[event["unit"] if name == "committed" else event["task"]] = event
+        elif name in ("committed", "prepared") and "seconds" in event:
+            last[event.get("unit") or event.get("task", "")] = event
     for key, event in last.items():
         device, at = str(event.get("device", "")), event["time"]
         seconds = float(event.get("work_s", event["seconds"]))

@@ -125,7 +125,7 @@ def events(folder: Path) -> Iterator[dict[str, Any]]:
             event = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and "event" in event:
+        if isinstance(event, dict) and {"event", "time"} <= event.keys():
             yield event
 
 

@@ -69,6 +69,8 @@ def test_a_unit_that_came_to_nothing_says_nothing(tmp_path):
     lost = {"event": "committed", "unit": made.units[0].unit_id, "seconds": 0.0}
     log(tmp_path, {"time": DAY.format(0), **lost}, committed(replace(made.units[0], unit_id="x")))
     assert measured(made, tmp_path) == []
+    log(tmp_path, {"event": "committed", "time": DAY.format(0)}, {"event": "loaded"}, [], 7)
+    assert measured(made, tmp_path) == []
     assert measured(made, tmp_path / "nowhere") == []
 
 
