@@ -23,7 +23,8 @@ from editsweep.cli.options import (
     UnitTimeout,
     Workers,
 )
-from editsweep.cli.show import as_json, as_table, console
+from editsweep.cli.planned import show_plan
+from editsweep.cli.show import as_json, console
 
 
 def plan(
@@ -31,40 +32,28 @@ def plan(
     settings: Settings = None,
     limit: Limit = None,
     skip_bad: SkipBad = False,
+    out: Annotated[
+        Path, typer.Option(help="Where `run` puts results; what is done there takes no time.")
+    ] = OUT,
+    workers: Annotated[
+        int | None, typer.Option(help="Workers to reckon with; those of this machine if not given.")
+    ] = None,
+    gpus_per_worker: GpusPerWorker = None,
     json: Json = False,
 ) -> None:
-    """Say what a sweep would do: cells, units, what has to be made first. Runs nothing."""
+    """Say what a sweep would do: cells, units, what has to be made first, how long. Runs nothing."""
+    from editsweep.run.forecast import forecast
     from editsweep.run.plan import make_plan
     from editsweep.run.resolve import resolve
     from editsweep.run.sweep import load_sweep
     from editsweep.run.untrained import trained_first
 
     made = make_plan(resolve(load_sweep(sweep, settings or (), limit, skip_bad)))
+    cached, time = forecast(made, out / made.name, workers, gpus_per_worker)
     if json:
-        as_json(made.to_json())
+        as_json({**made.to_json(), "cached": cached.to_json(), "estimate": time.to_json()})
         return
-    units = {cell_id: [u for u in made.units if u.cell_id == cell_id] for cell_id in made.cells}
-    as_table(
-        ("cell", "model", "dataset", "regime", "seed", "edits", "units"),
-        [
-            (
-                cell.label,
-                cell.model.entry.name,
-                f"{cell.records.data.name}:{cell.records.data.split}",
-                str(cell.regime),
-                cell.seed,
-                len(cell.records.data.requests),
-                len(units[cell_id]),
-            )
-            for cell_id, cell in made.cells.items()
-        ],
-        title=f"{made.name} ({made.sweep_id[:12]})",
-    )
-    edits = sum(unit.stop - unit.start for unit in made.units)
-    console.print(
-        f"{len(made.cells)} cells, {len(made.units)} units, {edits} edits; first "
-        f"{len(made.assets)} assets and the unedited model's answers in {len(made.bases)} slices"
-    )
+    show_plan(made, cached, time)
     for line in (*made.left_out, *made.noted, *made.conflicts, *trained_first(made)):
         console.print(line, markup=False, soft_wrap=True)
 

@@ -25,6 +25,7 @@ from editsweep.run.pace import Pace
 from editsweep.run.plan import Plan
 from editsweep.run.policy import NOT_MADE, Item, Queue
 from editsweep.run.progress import Progress, Snapshot
+from editsweep.run.resolve import ModelUse
 from editsweep.run.sequences import Sequences
 from editsweep.run.stop import Stop
 from editsweep.run.tasks import AssetTask, BaseTask, Died, EditTask, Event, Failure, Outcome, Task
@@ -202,7 +203,7 @@ class Dispatch:
             self._died(event)
         else:
             if event.loaded is not None:
-                self._note(event="loaded", **asdict(event.loaded))
+                self._note(event="loaded", device=event.device, **asdict(event.loaded))
             if event.failure is not None:
                 self._raised(task_id, event.failure)
             else:
@@ -224,7 +225,18 @@ class Dispatch:
         if task_id in self._units:
             self._done(self._units[task_id], outcome)
         elif task_id in self._plan.bases:
+            slice_ = self._plan.bases[task_id]
             self._bases.keep(task_id, outcome.parts["base"])
+            self._prepared("base", slice_.model, len(slice_.requests), outcome)
+        elif not outcome.found:
+            self._prepared("asset", self._plan.assets[task_id].model, 1, outcome)
+
+    def _prepared(self, kind: str, use: ModelUse, edits: int, outcome: Outcome) -> None:
+        took = {"seconds": round(outcome.work_s, 3), "device": outcome.device}
+        model = use.entry.name
+        self._note(
+            event="prepared", task=outcome.task_id, kind=kind, model=model, edits=edits, **took
+        )
 
     def _done(self, unit: Unit, outcome: Outcome) -> None:
         """The state of a sequence is on the disk before the unit counts, the old one until then."""
@@ -232,13 +244,15 @@ class Dispatch:
             self._sequences.leave(unit, outcome.chain, self._writer)
         if unit.unit_id not in self._committed:
             attempt = self._queue.attempts(unit.unit_id)
-            self._commit(unit, outcome.parts, attempt, outcome.seconds, outcome.host)
+            self._commit(unit, outcome.parts, attempt, outcome)
         self._sequences.left_behind(unit, self._writer)
 
     def _commit(
-        self, unit: Unit, parts: Mapping[str, bytes], attempt: int, seconds: float, host: str
+        self, unit: Unit, parts: Mapping[str, bytes], attempt: int, outcome: Outcome | None = None
     ) -> None:
+        """Keep a unit; one that came to nothing has no `outcome`."""
         key = unit.unit_id
+        seconds, host = (outcome.seconds, outcome.host) if outcome else (0.0, "")
         edits = unit.stop - unit.start
         self._edits_now += edits
         self._edits_left -= edits
@@ -250,7 +264,12 @@ class Dispatch:
             self._meters.edited(cell.editor.name, made["edit_s"].to_pylist())
         self._writer.put(Done(key, parts, attempt, seconds, host))
         done = {"unit": key, "edits": edits, "failed": failed, "seconds": round(seconds, 3)}
-        self._note(event="committed", cell=cell.label, attempt=attempt, **done)
+        took: dict[str, object] = {}
+        if outcome is not None:
+            edit_s = pc.sum(made["edit_s"]).as_py() or 0.0
+            took = {"work_s": round(outcome.work_s, 3), "edit_s": round(edit_s, 3)}
+            took["device"] = outcome.device
+        self._note(event="committed", cell=cell.label, attempt=attempt, **done, **took)
 
     def _note(self, **fields: object) -> None:
         self._writer.put(fields)
@@ -298,7 +317,7 @@ class Dispatch:
         self._sequences.end(unit, reason, self._writer)
         known = unit.unit_id in self._queue.states()
         attempt = self._queue.attempts(unit.unit_id) if known else 0
-        self._commit(unit, self._lost(unit, kind, text), attempt, 0.0, "")
+        self._commit(unit, self._lost(unit, kind, text), attempt)
 
     def _lost(self, unit: Unit, kind: str, text: str) -> dict[str, bytes]:
         groups, ids = self._plan.groups(unit), self._ids(unit)

@@ -8,6 +8,8 @@ from typing import Literal
 import pyarrow.compute as pc
 
 from editsweep.errors import ConfigError, EditSweepError
+from editsweep.model.cache import cache_root
+from editsweep.run import rates
 from editsweep.run.budget import Budget
 from editsweep.run.dispatch import Dispatch
 from editsweep.run.executor import Executor
@@ -107,6 +109,8 @@ def _run(
     except EditSweepError as error:
         store.event(event="failed", kind=type(error).__name__, text=str(error))
         raise
+    if before:
+        _remember_rates(plan, store, options, progress)
     left = len(plan.units) - len(store.committed())
     if left:
         store.event(event="interrupted", units_left=left)
@@ -115,6 +119,14 @@ def _run(
             return replace(so_far, exit_code=FAILED, over_budget=work.over_budget)
         return so_far
     return _finish(plan, store, options, progress, before)
+
+
+def _remember_rates(plan: Plan, store: SweepStore, options: RunOptions, progress: Progress) -> None:
+    """Keep how fast it was, for plans of other sweeps; a run does not fail for that."""
+    try:
+        rates.remember(options.cache or cache_root(), rates.measured(plan, store.folder))
+    except OSError as error:
+        progress.say(f"How fast it was is not remembered for later plans ({error})")
 
 
 def _finish(

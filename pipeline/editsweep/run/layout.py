@@ -29,6 +29,24 @@ class Layout:
         return -(-self.workers // _on_one(self.gpus)) if self.gpus else 0
 
 
+def device_text(name: str, threads: int, gpus: float) -> str:
+    """What a worker computes on: `cpu, 2 threads`, or a GPU by its name, led by how much of it."""
+    if name == "cpu":
+        return f"cpu, {threads} {'thread' if threads == 1 else 'threads'}"
+    return name if gpus == 1 else f"{gpus:g} x {name}"
+
+
+def gpus_of(device: str) -> float:
+    """How many GPUs a worker has on what `device_text` wrote; 0 where there are none."""
+    if not device or device.startswith("cpu, "):
+        return 0.0
+    part, _, name = device.partition(" x ")
+    try:
+        return float(part) if name else 1.0
+    except ValueError:
+        return 1.0
+
+
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0))

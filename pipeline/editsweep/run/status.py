@@ -1,8 +1,9 @@
 """How far a sweep is, computed from what is committed; neither torch, ray nor polars."""
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -11,12 +12,16 @@ from editsweep.errors import StoreError
 from editsweep.run.progress import Snapshot
 from editsweep.store.store import SweepStore
 
+# Units over which the pace is taken: many enough that those which end together do not matter.
+RECENT = 100
+
 
 def read_status(folder: Path) -> dict[str, Any]:
     """State, numbers by cell and by kind of error, as plain JSON.
 
     `state` is `complete`, `complete with failures`, or `incomplete`; `last_event` is the last line
-    of the progress log.
+    of the progress log. `edits_per_second` is of the units that the run at work committed last, and
+    `seconds_left` what is left at that pace; None where no run is at work or it has committed nothing.
 
     Raises:
         StoreError: it is not the folder of a sweep.
@@ -34,15 +39,19 @@ def read_status(folder: Path) -> dict[str, Any]:
     units_done = sum(unit["unit_id"] in kept for unit in plan["units"])
     complete = units_done == len(plan["units"])
     state = "complete" if complete else "incomplete"
+    total = sum(cell["edits"] for cell in plan["cells"])
+    rate = recent_rate(events(folder)) if store.at_work else None
     return {
         "name": plan["name"],
         "sweep_id": plan["sweep_id"],
         "state": f"{state} with failures" if failed and complete else state,
         "units": len(plan["units"]),
         "units_done": units_done,
-        "edits": sum(cell["edits"] for cell in plan["cells"]),
+        "edits": total,
         "edits_done": len(edits),
         "edits_failed": sum(failed.values()),
+        "edits_per_second": rate,
+        "seconds_left": (total - len(edits)) / rate if rate else None,
         "errors": dict(sorted(errors.items())),
         "cells": [
             {
@@ -89,11 +98,37 @@ def follow(folder: Path, wait: Callable[[], None] = lambda: sleep(1)) -> Iterato
         wait()
 
 
-def last_event(folder: Path) -> dict[str, Any] | None:
-    """The last whole line of `progress.jsonl`, or None."""
-    path = folder / "progress.jsonl"
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    try:
-        return dict(json.loads(lines[-1])) if lines else None
-    except ValueError:
+def recent_rate(log: Iterable[Mapping[str, Any]]) -> float | None:
+    """Edits a second over the units that the last run of a progress log committed last.
+
+    At most `RECENT` units count. The time is from the commit before them, or from the start of the
+    run, so before it the making of what units need counts too. None before the first.
+    """
+    times: deque[tuple[str, int]] = deque(maxlen=RECENT + 1)
+    for event in log:
+        if event["event"] == "started":
+            times.clear()
+        if event["event"] in ("started", "committed"):
+            times.append((event["time"], event.get("edits", 0)))
+    if len(times) < 2:
         return None
+    (first, _), *rest = times
+    took = (datetime.fromisoformat(rest[-1][0]) - datetime.fromisoformat(first)).total_seconds()
+    return sum(edits for _, edits in rest) / took if took > 0 else None
+
+
+def events(folder: Path) -> Iterator[dict[str, Any]]:
+    """Every whole line of `progress.jsonl` that is an event."""
+    path = folder / "progress.jsonl"
+    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and {"event", "time"} <= event.keys():
+            yield event
+
+
+def last_event(folder: Path) -> dict[str, Any] | None:
+    """The last event of `progress.jsonl`, or None."""
+    return next(iter(deque(events(folder), maxlen=1)), None)

@@ -106,7 +106,8 @@ class Outcome:
     """What came of a task: its tables as Arrow IPC files by name, or a failure; or an asset's files.
 
     A unit of a sequence has in `chain` where that stands now. `loaded` is the model that had to be
-    loaded for the task, if one had to be.
+    loaded for the task, if one had to be; its seconds are in `seconds` too. `device` is what it ran
+    on, as `layout.device_text` writes it. An asset that was there already is `found`.
     """
 
     task_id: str
@@ -117,6 +118,13 @@ class Outcome:
     chain: bytes | None = field(default=None, repr=False)
     loaded: Loaded | None = None
     asset: Files | None = field(default=None, repr=False)
+    device: str = ""
+    found: bool = False
+
+    @property
+    def work_s(self) -> float:
+        """Seconds of the task itself, without the loading of the model."""
+        return max(0.0, self.seconds - (self.loaded.seconds if self.loaded else 0.0))
 
 
 @dataclass(frozen=True)

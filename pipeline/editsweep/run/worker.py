@@ -23,6 +23,7 @@ from editsweep.run.chain import Chain, Checkpoint, go_on
 from editsweep.run.evaluate import ask_base, evaluated
 from editsweep.run.halving import halving
 from editsweep.run.in_turn import in_turn
+from editsweep.run.layout import device_text
 from editsweep.run.resolve import ModelUse
 from editsweep.run.restrained import restrained
 from editsweep.run.tasks import (
@@ -51,6 +52,7 @@ class Worker:
         self._model: tuple[ModelUse, LanguageModel] | None = None
         self._editor: tuple[EditorSpec, tuple[str, ...], Editor] | None = None
         self._just_loaded: Loaded | None = None
+        self._device = ""
         self._weights: Mapping[str, int] = {}
 
     def run(self, task: Task) -> Outcome:
@@ -62,6 +64,9 @@ class Worker:
         start = perf_counter()
         parts: Mapping[str, bytes] = {}
         chain, failure, asset = None, None, None
+        found = isinstance(task, AssetTask) and (
+            bool(task.parcels) or asset_folder(self.cache, task.recipe.key).exists()
+        )
         try:
             parts, chain = self._do(task)
             if isinstance(task, AssetTask) and task.send:
@@ -75,7 +80,18 @@ class Worker:
             parts, chain, asset, failure = {}, None, None, failure or Failure.of(error)
         seconds, host = perf_counter() - start, platform.node()
         loaded, self._just_loaded = self._just_loaded, None
-        return Outcome(task.task_id, parts, seconds, host, failure, chain, loaded, asset)
+        return Outcome(
+            task.task_id,
+            parts,
+            seconds,
+            host,
+            failure,
+            chain,
+            loaded,
+            asset,
+            device=self._device if self._model else "",
+            found=found,
+        )
 
     def _do(self, task: Task) -> tuple[Mapping[str, bytes], bytes | None]:
         if isinstance(task, AssetTask):
@@ -114,6 +130,9 @@ class Worker:
             self._model = (use, load(use.entry, token_budget=use.token_budget))
             worker = f"{platform.node()}:{os.getpid()}"
             seconds = round(perf_counter() - start, 3)
+            device = self._model[1].device
+            name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+            self._device = device_text(name, self.threads, self.gpus)
             self._just_loaded = Loaded(use.entry.name, seconds, worker)
             self._weights = checksums(self._model[1])
         return self._model[1]

@@ -106,6 +106,20 @@ def test_plan(editsweep, sweep):
     assert "2 cells, 2 units, 2 edits" in small
 
 
+def test_plan_counts_what_is_done_and_tells_the_time(editsweep, sweep, done):
+    said = editsweep("plan", sweep, "--out", done.parent)
+    assert said.count("this sweep") == 2
+    assert "There already: 2 units, 0 assets, 1 slices" in said
+    assert "Time: nothing is left to do" in said
+    anew = ("plan", sweep, "--out", done.parent / "other", "--workers", 4)
+    assert "on 4 workers (measured on cpu" in editsweep(*anew)
+    made = json.loads(editsweep(*anew, "--json"))
+    assert made["cached"]["units"] == 0
+    assert (made["estimate"]["workers"], made["estimate"]["complete"]) == (4, True)
+    assert made["estimate"]["cells"].keys() == {cell["cell_id"] for cell in made["cells"]}
+    assert "--workers 0: write 1 or more" in editsweep("plan", sweep, "--workers", 0, code=2)
+
+
 def test_run_goes_on_and_status_reports(editsweep, sweep, done):
     again = editsweep("run", sweep, "--out", done.parent, "--executor", "inline", "--no-record")
     assert "Nothing to do" in again

@@ -84,6 +84,19 @@ def test_base_answers_are_made_once_for_all_editors(tmp_path, monkeypatch):
     assert len(list((tmp_path / "t" / "base").glob("*.arrow"))) == 2
 
 
+def test_the_log_tells_how_long_everything_took(tmp_path, monkeypatch):
+    rome = "editors=[{name: rome, moment: identity, contexts: 2, steps: 1}]"
+    for name, kinds in (("a", ["asset", "base", "base"]), ("b", ["base", "base"])):
+        start(tmp_path / name, monkeypatch, settings=[rome])  # b finds what a has made
+        told = events(tmp_path / name)
+        prepared = [event for event in told if event["event"] == "prepared"]
+        assert sorted(event["kind"] for event in prepared) == kinds
+        assert {e["edits"] for e in prepared if e["kind"] == "base"} == {2}
+        done = [event for event in told if event["event"] == "committed"]
+        assert {event["device"] for event in (*prepared, *done)} == {"cpu, 1 thread"}
+        assert all(0 < e["edit_s"] < e["work_s"] <= e["seconds"] for e in done)
+
+
 def test_another_sweep_in_the_same_folder_is_refused(tmp_path, monkeypatch):
     start(tmp_path / "t", monkeypatch)
     with pytest.raises(StoreError, match="unit_size"):

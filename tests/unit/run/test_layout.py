@@ -3,7 +3,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from editsweep.errors import ConfigError
-from editsweep.run.layout import Layout, Machine, cores, lay_out, lay_out_nodes, room
+from editsweep.run.layout import (
+    Layout,
+    Machine,
+    cores,
+    device_text,
+    gpus_of,
+    lay_out,
+    lay_out_nodes,
+    room,
+)
 
 
 @pytest.mark.parametrize(
@@ -94,3 +103,19 @@ def test_what_is_chosen_fits(cores_, gpus, units):
 
 def test_cores_are_those_of_this_process():
     assert cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("device", "text", "gpus"),
+    [
+        (("cpu", 1, 0), "cpu, 1 thread", 0),
+        (("cpu", 2, 1), "cpu, 2 threads", 0),
+        (("NVIDIA H100", 4, 1), "NVIDIA H100", 1),
+        (("NVIDIA H100", 4, 0.25), "0.25 x NVIDIA H100", 0.25),
+        (("Some x GPU", 4, 1), "Some x GPU", 1),
+    ],
+)
+def test_a_device_is_written_and_its_gpus_read(device, text, gpus):
+    assert device_text(*device) == text
+    assert gpus_of(text) == gpus
+    assert gpus_of("") == 0

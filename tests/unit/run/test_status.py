@@ -5,7 +5,8 @@ import json
 import pytest
 
 from editsweep.errors import StoreError
-from editsweep.run.status import follow
+from editsweep.run import status
+from editsweep.run.status import follow, read_status, recent_rate
 from editsweep.store.store import SweepStore
 
 PLAN = {
@@ -52,3 +53,33 @@ def test_nobody_at_work_is_said_and_not_waited_for(folder):
 def test_no_sweep_no_following(tmp_path):
     with pytest.raises(StoreError, match="folder of a sweep"):
         next(follow(tmp_path))
+
+
+def at(second, **event):
+    return {"time": f"2026-01-01T00:00:{second:02}.000+00:00", **event}
+
+
+def test_the_rate_is_of_the_last_units_of_the_last_run(monkeypatch):
+    log = [at(0, event="started"), at(1, **committed(900, 0)), at(10, event="started")]
+    assert recent_rate(log[:1]) is recent_rate(log) is recent_rate([]) is None
+    log += [at(14, **committed(4, 0)), at(15, event="loaded"), at(18, **committed(12, 1))]
+    assert recent_rate(log) == 16 / 8
+    monkeypatch.setattr(status, "RECENT", 1)
+    assert recent_rate(log) == 12 / 4
+
+
+def test_before_the_first_commit_no_time_is_told(folder):
+    with SweepStore(folder).locked() as store:
+        store.event(event="started")
+        found = read_status(folder)
+    assert (found["edits_per_second"], found["seconds_left"]) == (None, None)
+
+
+def test_time_left_follows_from_the_rate_while_a_run_is_at_work(folder):
+    log = (at(0, event="started"), at(4, **committed(2, 0)))
+    (folder / "progress.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in log))
+    with SweepStore(folder).locked():
+        found = read_status(folder)
+    assert (found["edits_per_second"], found["seconds_left"]) == (0.5, 12.0)
+    stopped = read_status(folder)
+    assert (stopped["edits_per_second"], stopped["seconds_left"]) == (None, None)

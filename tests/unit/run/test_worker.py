@@ -210,3 +210,22 @@ def test_a_unit_without_base_answers_is_all_failures(plan):
     axes = {"reliability", "paraphrase", "reverse", "portability", "locality"}
     assert set(lost["axis"].to_pylist()) == axes
     assert len(tables["answers"]) == 0
+
+
+def test_an_outcome_tells_its_device_and_its_time_without_the_model(tasks, tmp_path):
+    _, asset, base, _ = tasks
+    worker = Worker(1, tmp_path)
+    first, second = worker.run(base), worker.run(base)
+    assert first.device == second.device == "cpu, 1 thread"
+    assert first.work_s == pytest.approx(first.seconds - first.loaded.seconds)
+    assert 0 < first.work_s < first.seconds
+    assert second.work_s == second.seconds
+    assert [worker.run(asset).found for _ in range(2)] == [False, True]
+
+
+def test_without_a_model_there_is_no_device(tasks, tmp_path):
+    _, _, base, _ = tasks
+    absent = replace(LLAMA, entry=replace(LLAMA.entry, location="no-such-type"))
+    outcome = Worker(1, tmp_path).run(replace(base, model=absent))
+    assert outcome.failure is not None
+    assert (outcome.device, outcome.loaded) == ("", None)
