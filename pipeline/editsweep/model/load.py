@@ -18,7 +18,7 @@ from transformers import logging as transformers_logging
 
 from editsweep.errors import ConfigError, ModelError
 from editsweep.model.cache import cache_root, publish
-from editsweep.model.catalogue import MODEL_FILES, ModelEntry, resolve
+from editsweep.model.catalogue import ModelEntry, resolve
 from editsweep.model.families import family_of
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.tiny import tiny_model
@@ -37,7 +37,7 @@ def load(
     """A model ready to be edited and asked: evaluation mode, no gradients, SDPA where it has that.
 
     The first load of a quantised model de-quantises it into the cache, later ones read that. No
-    code from a repository is run and no pickled checkpoint is read.
+    pickled checkpoint is read, and no code from a repository is run unless the entry says so.
 
     Args:
         model: a catalogue entry, or what `resolve` takes.
@@ -117,7 +117,7 @@ def _snapshot(entry: ModelEntry, allow_download: bool) -> Path:
         found = snapshot_download(
             entry.location,
             revision=entry.revision,
-            allow_patterns=list(MODEL_FILES),
+            allow_patterns=list(entry.files),
             local_files_only=not allow_download,
         )
     except LocalEntryNotFoundError as error:
@@ -161,13 +161,15 @@ def _dequantise(entry: ModelEntry, folder: Path) -> None:
 def _read(entry: ModelEntry, folder: Path, precision: Any) -> LanguageModel:
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=entry.remote_code
+            )
             module: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=precision,
                 local_files_only=True,
                 use_safetensors=True,
-                trust_remote_code=False,
+                trust_remote_code=entry.remote_code,
             )
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"{entry.name}: cannot read {folder}: {error}") from error

@@ -159,8 +159,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 def _edited_again(wanted: _Wanted) -> Found:
     """The edit of one group, made anew as a worker would."""
     plan, cell, choice, cache = wanted.plan, wanted.cell, wanted.choice, wanted.cache
-    entry = _same_model(cell["model"], cell["model_revision"], choice.model)
-    use = ModelUse(replace(entry, dtype=cell.get("model_dtype", entry.dtype)))
+    use = ModelUse(_model_of(cell, choice.model))
     source = _source(cell, choice.data)
     group = _group(cell, _requests(plan, cell, source), choice)
     spec = make_spec(cell["editor"], cell["params"], f"cell {cell['label']!r}")
@@ -190,8 +189,7 @@ def _kept_state(wanted: _Wanted) -> Found:
     data = next((d for unit in reversed(units) if (d := files.find(kept, unit))), None)
     if data is None:
         raise StoreError(f"{wanted.folder} keeps no whole state of {cell['label']!r}: run it again")
-    entry = _same_model(cell["model"], cell["model_revision"], choice.model)
-    entry = replace(entry, dtype=cell.get("model_dtype", entry.dtype))
+    entry = _model_of(cell, choice.model)
     model, chain, said = load(entry), Chain.of(data), cell.get("restrain")
     restraint = None if said is None else Restraint.parse(said)
     patch = chain.patch
@@ -230,6 +228,17 @@ def _cell(plan: Mapping[str, Any], wanted: str | None) -> dict[str, Any]:
         if wanted in (cell["label"], cell["cell_id"]):
             return cell
     raise unknown("cell", wanted, labels)
+
+
+def _model_of(cell: Mapping[str, Any], given: str | None) -> ModelEntry:
+    """The entry of a cell's model, or of `given` in its place, as the cell loaded it."""
+    if cell.get("trust_remote_code"):
+        raise ConfigError(
+            f"{cell['model']} runs code of its own repository, which a sweep file may allow and this "
+            "command does not"
+        )
+    entry = _same_model(cell["model"], cell["model_revision"], given)
+    return replace(entry, dtype=cell.get("model_dtype", entry.dtype))
 
 
 def _same_model(name: str, revision: str, given: str | None) -> ModelEntry:

@@ -104,6 +104,17 @@ class Plan:
         ]
 
     @property
+    def trusted(self) -> list[str]:
+        """A line for each model whose own code will be run."""
+        entries = {cell.model.entry for cell in self.cells.values()}
+        return [
+            f"{entry.name}: trust_remote_code: Python files of {entry.location} "
+            f"({entry.revision[:12]}) will be run"
+            for entry in sorted(entries, key=lambda entry: entry.name)
+            if entry.remote_code
+        ]
+
+    @property
     def noted(self) -> list[str]:
         """A line for each dataset with faults in records that are edited nevertheless."""
         return [
@@ -227,7 +238,7 @@ def _cell_id(
 ) -> str:
     return content_id(
         {
-            "model": [model.entry.name, model.entry.revision, model.entry.dtype],
+            "model": model.entry.described,
             "editor": editor.described,
             "dataset": [records.data.name, records.data.split, records.data.digest],
             "regime": str(regime),
@@ -256,7 +267,7 @@ def recipes_of(
         if source is not None:
             digest = (digests or {}).get(source) or source.corpus()[1]
         kind = f"{type(need).__module__}:{type(need).__qualname__}"
-        weights = [model.entry.name, model.entry.revision, model.entry.dtype]
+        weights = model.entry.described
         # Where the data lie does not matter: what is in them does.
         own = {name: value for name, value in plain(need).items() if name != "source"}
         key = content_id([kind, own, digest, weights, __version__])
@@ -272,7 +283,7 @@ def _base_slices(
     for start in range(0, len(requests), size):
         chunk = requests[start : start + size]
         asked = [[r.edit_id, [p.probe_id for p in r.all_probes]] for r in chunk]
-        weights = [model.entry.name, model.entry.revision, model.entry.dtype]
+        weights = model.entry.described
         yield BaseSlice(content_id([weights, asked, plain(settings), __version__]), model, chunk)
 
 
@@ -373,7 +384,12 @@ def _described(resolved: Resolved) -> dict[str, Any]:
     return {
         "name": sweep.name,
         "models": [
-            {"name": m.entry.name, "revision": m.entry.revision, "dtype": m.entry.dtype}
+            {
+                "name": m.entry.name,
+                "revision": m.entry.revision,
+                "dtype": m.entry.dtype,
+                **_trusted(m),
+            }
             for m in resolved.models
         ],
         "editors": [
@@ -407,6 +423,11 @@ def _restrained(editor: EditorUse) -> dict[str, Any]:
     return {} if editor.restrain is None else {"restrain": editor.restrain.plain}
 
 
+def _trusted(model: ModelUse) -> dict[str, bool]:
+    """Said only where it is so, so that sweeps without it keep their ids."""
+    return {"trust_remote_code": True} if model.entry.remote_code else {}
+
+
 def _cell_json(cell: Cell) -> dict[str, Any]:
     data = cell.records.data
     return {
@@ -415,6 +436,7 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         "model": cell.model.entry.name,
         "model_revision": cell.model.entry.revision,
         "model_dtype": cell.model.entry.dtype,
+        **_trusted(cell.model),
         "editor": cell.editor.name,
         "params": dict(cell.editor.params),
         **_restrained(cell.editor),

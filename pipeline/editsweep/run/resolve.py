@@ -226,7 +226,7 @@ def plain(spec: Any) -> dict[str, Any]:
 
 def model_use(choice: ModelChoice) -> ModelUse:
     """The model of the catalogue, with what the choice replaces."""
-    entry = resolve_model(choice.name)
+    entry = resolve_model(choice.name, choice.trust_remote_code)
     return ModelUse(replace(entry, dtype=choice.dtype or entry.dtype), choice.token_budget)
 
 

@@ -59,9 +59,13 @@ class Strict(BaseModel):
 
 
 class ModelChoice(Strict):
-    """A model of the catalogue; `dtype` and `token_budget` replace the catalogue's."""
+    """A model of the catalogue; `dtype` and `token_budget` replace the catalogue's.
+
+    With `trust_remote_code` code that lies beside the weights is run to load it.
+    """
 
     name: str
+    trust_remote_code: bool = False
     dtype: Literal["float32", "float16", "bfloat16"] | None = None
     token_budget: _Count | None = None
 

@@ -42,9 +42,10 @@ def how_to_train(editor: str, spec: EditorSpec, recipe: Recipe, model: ModelUse)
     assert source is not None
     name = f"{editor}-{Path(source.name).stem}"
     entry = model.entry
-    own = entry.dtype != resolve(entry.name).dtype
+    own = entry.dtype != resolve(entry.spoken).dtype
     said = {
-        "name": entry.name,
+        "name": entry.spoken,
+        "trust_remote_code": entry.remote_code or None,
         "dtype": entry.dtype if own else None,
         "token_budget": model.token_budget,
     }

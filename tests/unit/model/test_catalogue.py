@@ -42,6 +42,26 @@ def test_a_missing_folder_is_told_how_the_hub_is_named():
         resolve("gpt2/main")
 
 
+def test_what_is_spoken_of_a_model_resolves_to_it(tmp_path):
+    hub = "someone/a-model@" + "0a" * 20
+    assert [resolve(name).spoken for name in ("gpt2-xl", "tiny-llama", hub)] == [
+        *("gpt2-xl", "tiny-llama"),
+        hub,
+    ]
+    tiny_model("llama").module.save_pretrained(tmp_path)
+    assert resolve(resolve(str(tmp_path)).spoken) == resolve(str(tmp_path))
+
+
+def test_code_is_trusted_only_where_somebody_says_so():
+    assert not any(entry.remote_code for entry in CATALOGUE.values())
+    trusted = resolve("gpt2-xl", trust_remote_code=True)
+    assert trusted.remote_code
+    assert "*.py" in trusted.files
+    assert "*.py" not in resolve("gpt2-xl").files
+    with pytest.raises(ConfigError, match="has no code of its own"):
+        resolve("tiny-llama", trust_remote_code=True)
+
+
 def test_a_model_of_the_hub_is_named_with_its_commit():
     entry = resolve("someone/a-model@" + "0a" * 20)
     assert (entry.source, entry.location, entry.name) == ("hub", "someone/a-model", "a-model")
