@@ -176,8 +176,8 @@ def rows(buffer: bytes, wanted: pa.Schema) -> int:
     with pa.ipc.open_file(pa.BufferReader(buffer)) as reader:
         is_same = reader.schema.equals(wanted, check_metadata=True)
     if not is_same:
-        return fitted(from_ipc(buffer), wanted).num_rows
-    return from_ipc(buffer, wanted.names[:1]).num_rows
+        return int(fitted(from_ipc(buffer), wanted).num_rows)
+    return int(from_ipc(buffer, wanted.names[:1]).num_rows)
 
 
 def _filled(found: pa.Table) -> bool:

@@ -190,7 +190,7 @@ def _host(address: str) -> str:
     if not is_right or parts.username or parts.password:
         raise ConfigError(f"address {address!r}: write http://host:port, e.g. {DASHBOARD}")
     host = str(parts.hostname)
-    if host in ("0.0.0.0", "::"):
+    if host in ("0.0.0.0", "::"):  # noqa: S104  (it is refused)
         raise ConfigError(f"address {address!r}: {host} is where servers listen; write the host")
     return host
 

@@ -17,6 +17,7 @@ import yaml
 
 from editsweep.core import schema
 from editsweep.core.names import safe_name
+from editsweep.core.secrets import scrubbed
 from editsweep.errors import StoreError
 from editsweep.store import durable, manifest
 from editsweep.store.ahead import WAITING, ahead
@@ -256,7 +257,7 @@ class SweepStore:
         """Append one line to `progress.jsonl`, with the time in UTC."""
         self._need_lock()
         with self._writing("note an event"):
-            line = json.dumps({"time": _now(), **fields})
+            line = scrubbed(json.dumps({"time": _now(), **fields}))
             durable.append_line(self.folder / "progress.jsonl", line, wait=False)
 
     def write_json(self, name: str, value: object) -> None:
