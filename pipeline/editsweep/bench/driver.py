@@ -43,7 +43,7 @@ class Meter:
         self.ended = (process_time(), perf_counter())
         if self.started is None:
             self.started, self.first_done = self.ended, now.done_now
-        self.memory.setdefault(10 * now.done // now.total, _resident())
+        self.memory.setdefault(10 * now.done // now.total, resident())
 
     def say(self, message: str) -> None:
         """Nothing."""
@@ -75,7 +75,7 @@ def main() -> None:
     print("driver MB at each tenth:", " ".join(f"{mb:.0f}" for mb in meter.memory.values()))
 
 
-def _resident() -> float:
+def resident() -> float:
     """Megabytes of this process that are in memory now."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize() / 2**20

@@ -315,9 +315,7 @@ class Dispatch:
         if unit.unit_id in self._committed:
             return
         self._sequences.end(unit, reason, self._writer)
-        known = unit.unit_id in self._queue.states()
-        attempt = self._queue.attempts(unit.unit_id) if known else 0
-        self._commit(unit, self._lost(unit, kind, text), attempt)
+        self._commit(unit, self._lost(unit, kind, text), self._queue.attempts(unit.unit_id))
 
     def _lost(self, unit: Unit, kind: str, text: str) -> dict[str, bytes]:
         groups, ids = self._plan.groups(unit), self._ids(unit)
@@ -391,8 +389,11 @@ class BaseAnswers:
     """What the unedited model said, one Arrow file a slice: `<slice>.<sha256 of the file>.arrow`."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is made when something is kept."""
+        """`folder` is made when something is kept; nobody else writes to it from now on."""
         self._folder = folder
+        self._paths: dict[str, list[Path]] = {}
+        for path in sorted(folder.glob("*.arrow")):
+            self._paths.setdefault(path.name.split(".")[0], []).append(path)
 
     def keep(self, key: str, data: bytes) -> None:
         """Write one slice's answers; they can be had again, so this does not wait for the disk.
@@ -404,12 +405,14 @@ class BaseAnswers:
             self._folder.mkdir(exist_ok=True)
             draft = self._folder / f".{key}"
             draft.write_bytes(data)
-            draft.replace(self._folder / f"{key}.{sha256(data).hexdigest()}.arrow")
+            path = self._folder / f"{key}.{sha256(data).hexdigest()}.arrow"
+            draft.replace(path)
+        self._paths[key] = [path]
 
     def find(self, key: str) -> pa.Table | None:
         """One slice's answers, or None when they are not there or not what was written."""
-        for path in sorted(self._folder.glob(f"{key}.*.arrow")):
-            data = path.read_bytes()
+        for path in self._paths.get(key, ()):
+            data = path.read_bytes() if path.exists() else b""
             if path.name == f"{key}.{sha256(data).hexdigest()}.arrow":
                 return schema.from_ipc(data)
         return None

@@ -98,8 +98,8 @@ class Queue:
             raise ValueError("a task id stands twice")
         for item in items:
             needs = set(item.needs) - self.done
-            if missing := needs - stages.keys():
-                raise ValueError(f"{item.task_id} needs {sorted(missing)}, which nothing makes")
+            if missing := sorted(need for need in needs if need not in stages):
+                raise ValueError(f"{item.task_id} needs {missing}, which nothing makes")
             entry = self._entries[item.task_id] = _Entry(item, needs)
             for need in needs:
                 self._waiting_for.setdefault(need, []).append(item.task_id)
@@ -196,8 +196,8 @@ class Queue:
         return task_id in self._running
 
     def attempts(self, task_id: str) -> int:
-        """How often a task was given out."""
-        return self._entries[task_id].attempts
+        """How often a task was given out; 0 for one that is not of this queue."""
+        return self._entries[task_id].attempts if task_id in self._entries else 0
 
     def states(self) -> Mapping[str, State]:
         """Every task's state."""
