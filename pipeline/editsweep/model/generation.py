@@ -204,7 +204,8 @@ def extend(
         kept = [place for place, row in enumerate(live) if row in set(going_on)]
         live = going_on
         if live:
-            cache.batch_select_indices(torch.tensor(kept, device=model.device))
+            for layer in cache.layers:  # each where its block lies
+                layer.batch_select_indices(torch.tensor(kept, device=layer.keys.device))
             tokens, mask = tokens[kept], mask[kept]
     return [_before(row, end) for row in made]
 
