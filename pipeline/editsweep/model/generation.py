@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -177,7 +178,8 @@ def extend(
     for i, row in enumerate(ids):
         tokens[i, width - len(row) :], mask[i, width - len(row) :] = torch.tensor(row), 1
     tokens, mask = tokens.to(model.device), mask.to(model.device)
-    cache, made = DynamicCache(), [list[int]() for _ in ids]
+    cache: Any = DynamicCache()
+    made = [list[int]() for _ in ids]
     live = list(range(len(ids)))  # rows of the batch
 
     def going(row: int) -> bool:

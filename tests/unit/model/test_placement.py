@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_map_only
 from editsweep.editors.adalora import AdaLoraSpec
 from editsweep.editors.ft import FtSpec
 from editsweep.editors.ft_w import FtwSpec
+from editsweep.editors.ike import IkeSpec
 from editsweep.editors.memit import MemitSpec
 from editsweep.editors.none import NoneSpec
 from editsweep.editors.pmet import PmetSpec
@@ -25,6 +26,7 @@ from editsweep.editors.ultraedit import UltraEditSpec
 from editsweep.errors import ConfigError
 from editsweep.model.asset import Asset
 from editsweep.model.facts import Fact
+from editsweep.model.load import load
 from editsweep.model.merge import merged
 from editsweep.model.moments import second_moments
 from editsweep.model.placement import cuts, device_map, spread
@@ -178,6 +180,19 @@ def test_every_weight_lies_on_the_device_of_its_block():
             assert weight.device == places.get(block, DEVICES[0]), name
 
 
+def test_devices_with_commas_between_share_a_loaded_model():
+    with pretended():
+        model = load("tiny-llama", device="cuda:0,cuda:1", token_budget=99)
+        places = {str(weight.device) for weight in model.module.parameters()}
+    assert places == {"cuda:0", "cuda:1"}
+    assert model.token_budget == 99
+
+
+def test_a_device_that_is_none_is_named():
+    with pytest.raises(ConfigError, match=r"device 'gpu': write .* for example cuda:0,cuda:1"):
+        load("tiny-llama", device="cpu,gpu")
+
+
 def test_a_tied_head_stays_tied():
     with pretended():
         model = tiny_model("gemma", layers=4)
@@ -222,6 +237,7 @@ def test_a_cell_has_the_bits_of_one_device(model_type):
     "spec",
     [
         NoneSpec(),
+        IkeSpec(demonstrations=0),
         FtSpec(layer=0, steps=2),
         FtwSpec(layer=1, steps=2),
         AdaLoraSpec(steps=3),
