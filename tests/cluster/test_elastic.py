@@ -262,3 +262,17 @@ def test_workers_share_a_gpu(tmp_path, plugin, nodes):
     finally:
         nodes.remove(node)
     assert [path.read_text() for path in notes.iterdir()] == ["0", "0"]
+
+
+def test_a_worker_has_several_gpus_of_one_node(tmp_path, plugin, nodes):
+    notes, folder = tmp_path / "notes", tmp_path / "t"
+    notes.mkdir()
+    sweep = parse_sweep(SLEEP, [f"editors=[{{name: sleep, notes: {notes}}}]"])
+    added = [nodes.add(num_cpus=1, num_gpus=1), nodes.add(SLOW, num_cpus=3, num_gpus=4)]
+    chosen = options(folder, address=nodes.address, gpus_per_worker=2)
+    try:
+        assert run_sweep(sweep, folder, chosen).exit_code == 0
+    finally:
+        for node in added:
+            nodes.remove(node)
+    assert sorted(path.read_text() for path in notes.iterdir()) == ["0,1", "2,3"]

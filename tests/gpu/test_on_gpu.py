@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from editsweep.editors.ft import FtSpec
+from editsweep.editors.ike import IkeSpec
 from editsweep.editors.memit import MemitSpec
+from editsweep.editors.none import NoneSpec
 from editsweep.editors.rome import RomeSpec
 from editsweep.model.asset import Asset
 from editsweep.model.load import load
@@ -45,16 +47,31 @@ def test_patches_are_those_of_the_cpu(models, spec):
         assert difference(one.patch, on_cpu(other.patch)) < 1e-3
 
 
+def measurements(model, spec, assets):
+    requests, ids = tiny_requests(4), UnitIds("s", "c", "u")
+    base = ask_base(model, requests, SETTINGS)
+    editor = spec.build(model, assets)
+    tables = evaluate(model, editor, [[r] for r in requests], base, ids, 0, SETTINGS)
+    return tables["measurements"]["value"].to_pylist()
+
+
 def test_measurements_are_those_of_the_cpu(models):
-    requests = tiny_requests(4)
-    found = []
-    for model in models:
-        base = ask_base(model, requests, SETTINGS)
-        editor = FtSpec(layer=1).build(model, {})
-        ids = UnitIds("s", "c", "u")
-        tables = evaluate(model, editor, [[r] for r in requests], base, ids, 0, SETTINGS)
-        found.append(tables["measurements"]["value"].to_pylist())
-    assert found[0] == pytest.approx(found[1], abs=1e-3)
+    host, device = (measurements(model, FtSpec(layer=1), {}) for model in models)
+    assert host == pytest.approx(device, abs=1e-3)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize(
+    ("spec", "assets"),
+    [(NoneSpec(), {}), (FtSpec(layer=1), {}), (ROME, CONTEXTS), (IkeSpec(demonstrations=0), {})],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_two_gpus_give_what_one_gives(models, spec, assets):
+    apart = load("tiny-llama", device="cuda:0,cuda:1")
+    places = {str(weight.device) for weight in apart.module.parameters()}
+    assert places == {"cuda:0", "cuda:1"}
+    alone = measurements(models[1], spec, assets)
+    assert measurements(apart, spec, assets) == pytest.approx(alone, abs=1e-4)
 
 
 def test_the_contract_holds(models):

@@ -50,7 +50,7 @@ Threads = Annotated[int | None, typer.Option(help="Threads of each worker.")]
 GpusPerWorker = Annotated[
     float | None,
     typer.Option(
-        metavar="PART", help="Part of a GPU that each worker gets: 1 if not given, or e.g. 0.5."
+        metavar="N", help="GPUs of each worker: 1 if not given, a part such as 0.5, or several."
     ),
 ]
 UnitTimeout = Annotated[

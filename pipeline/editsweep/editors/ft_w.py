@@ -98,14 +98,15 @@ class Ftw:
         return {n: self.model.weight(n) for n in self.model.block_matrices(self.layer)}
 
     def _train(self, jobs: Sequence[Job]) -> list[Edited]:
-        spec, weights = self.spec, self._weights()
-        start = {n: torch.zeros(len(jobs), *w.shape, device=w.device) for n, w in weights.items()}
+        spec, home = self.spec, self.model.device
+        weights = {n: w.to(home) for n, w in self._weights().items()}
+        start = {n: torch.zeros(len(jobs), *w.shape, device=home) for n, w in weights.items()}
         parts = [
             UpperPart.of(some, self.layer, _dense)
             for some in targets(self.model, jobs, spec.objective)
         ]
         decays = [spec.decay(len(job.examples)) for job in jobs]
-        rule = Decay(weights, torch.tensor(decays, device=self.model.device))
+        rule = Decay(weights, torch.tensor(decays, device=home))
         trained = train(start, parts, Descent(spec.rate, spec.steps, spec.stop), rule)
         return [one.edited({n: Dense(d) for n, d in one.parameters.items()}) for one in trained]
 

@@ -68,7 +68,7 @@ class OneMatrix:
     def _train(self, jobs: Sequence[Job]) -> list[Edited]:
         name = self.model.mlp_out(self.layer)
         weight = self.model.weight(name)
-        start = {name: torch.zeros(len(jobs), *weight.shape, device=weight.device)}
+        start = {name: torch.zeros(len(jobs), *weight.shape, device=self.model.device)}
         parts = [
             TailPart.of(some, self.layer) for some in targets(self.model, jobs, self.objective)
         ]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -177,7 +178,8 @@ def extend(
     for i, row in enumerate(ids):
         tokens[i, width - len(row) :], mask[i, width - len(row) :] = torch.tensor(row), 1
     tokens, mask = tokens.to(model.device), mask.to(model.device)
-    cache, made = DynamicCache(), [list[int]() for _ in ids]
+    cache: Any = DynamicCache()
+    made = [list[int]() for _ in ids]
     live = list(range(len(ids)))  # rows of the batch
 
     def going(row: int) -> bool:
@@ -204,7 +206,8 @@ def extend(
         kept = [place for place, row in enumerate(live) if row in set(going_on)]
         live = going_on
         if live:
-            cache.batch_select_indices(torch.tensor(kept, device=model.device))
+            for layer in cache.layers:  # each where its block lies
+                layer.batch_select_indices(torch.tensor(kept, device=layer.keys.device))
             tokens, mask = tokens[kept], mask[kept]
     return [_before(row, end) for row in made]
 

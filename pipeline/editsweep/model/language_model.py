@@ -37,7 +37,7 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the embeddings lie."""
+        """Where the embeddings lie, and all tensors that come out of the engine and go in."""
         device: torch.device = self.module.get_input_embeddings().weight.device
         return device
 
@@ -89,6 +89,9 @@ class LanguageModel:
         return chosen
 
     def weight(self, name: str) -> torch.Tensor:
-        """The weight of a linear module as [d_out, d_in], whichever way the module stores it."""
+        """The weight of a linear module as [d_out, d_in], whichever way the module stores it.
+
+        It is the weight itself, on the device of its block, which may be another than `device`.
+        """
         weight: torch.Tensor = self.module.get_submodule(name).weight
         return weight.T if self.family.transposed else weight

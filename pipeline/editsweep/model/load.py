@@ -21,6 +21,7 @@ from editsweep.model.cache import cache_root, publish
 from editsweep.model.catalogue import ModelEntry, resolve
 from editsweep.model.families import family_of
 from editsweep.model.language_model import LanguageModel
+from editsweep.model.placement import spread
 from editsweep.model.tiny import tiny_model
 from editsweep.model.wheels import checked, wheel_path
 
@@ -41,7 +42,8 @@ def load(
 
     Args:
         model: a catalogue entry, or what `resolve` takes.
-        device: a torch device, or `auto` for the first GPU if there is one.
+        device: a torch device, or `auto` for the first GPU if there is one; several with commas
+            between, as `cuda:0,cuda:1`, share the blocks (`model/placement.py`).
         dtype: one of `DTYPES`; the entry's own when None.
         token_budget: tokens that one forward pass may hold; a default when None.
         allow_download: whether the hub may be asked; without it only the hub's local cache is.
@@ -51,14 +53,18 @@ def load(
         ModelError: the files are missing or not as pinned; the message says how to get them.
     """
     entry = resolve(model) if isinstance(model, str) else model
-    place, precision = _device(device), _precision(dtype or entry.dtype)
+    places = [_device(name) for name in device.split(",")]
+    precision = _precision(dtype or entry.dtype)
     if entry.source == "random":
         made = _random(entry)
         if precision != "auto":
             made.module.to(precision)
     else:
         made = _read(entry, _folder(entry, allow_download), precision)
-    made.module.to(place)
+    if len(places) == 1:
+        made.module.to(places[0])
+    else:
+        spread(made, places)
     return made if token_budget is None else replace(made, token_budget=token_budget)
 
 
@@ -83,7 +89,10 @@ def _device(name: str) -> torch.device:
     try:
         return torch.device(name)
     except RuntimeError as error:
-        raise ConfigError(f"device {name!r}: write auto, cpu, cuda or cuda:N") from error
+        raise ConfigError(
+            f"device {name!r}: write auto, cpu, cuda, cuda:N, or several of these with "
+            "commas between, for example cuda:0,cuda:1"
+        ) from error
 
 
 def _precision(name: str) -> Any:

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from editsweep.model.facts import Fact
-from editsweep.model.hooks import entering, held, only_blocks, reading
+from editsweep.model.hooks import entering, held, moved, only_blocks, reading
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.scoring import final_hidden, log_softmax
 from editsweep.model.upper import TokenRows
@@ -146,7 +146,7 @@ class Runs:
             return {}
         cache = DynamicCache()
         for layer in range(first, self.model.depth):
-            keys, values = (x[grid.row, : grid.before] for x in self.past[layer])
+            keys, values = (x[grid.row.to(x.device), : grid.before] for x in self.past[layer])
             cache.update(keys.transpose(1, 2), values.transpose(1, 2), layer)
         return {"past_key_values": cache, "use_cache": True}
 
@@ -236,7 +236,9 @@ def restoring(
 
     def hook(value: Tensor) -> Any:
         def restore(_module: Any, _args: Any, output: Any) -> None:
-            _bare(output)[row, column] = value
+            bare = _bare(output)
+            at, given = moved(((row, column), value), bare.device)
+            bare[at] = given
 
         return restore
 
@@ -258,11 +260,11 @@ def only_at(model: LanguageModel, name: str, row: Tensor, column: Tensor) -> Ite
 
     def gather(_module: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         shape.append(args[0].shape)
-        return (args[0][row, column][None], *args[1:])
+        return (args[0][moved((row, column), args[0].device)][None], *args[1:])
 
     def scatter(_module: Any, _args: Any, output: Tensor) -> Tensor:
         whole = output.new_zeros(*shape.pop()[:2], output.shape[-1])
-        whole[row, column] = output[0]
+        whole[moved((row, column), output.device)] = output[0]
         return whole
 
     with held([module.register_forward_pre_hook(gather), module.register_forward_hook(scatter)]):

@@ -58,7 +58,8 @@ def prune(model: LanguageModel, patch: Patch, base: float = math.e) -> Patch:
 
 def _largest(model: LanguageModel, name: str, change: Change, keep: float) -> Change:
     delta = change.delta()
-    relative = delta.float().abs() / (model.weight(name).float().abs() + _EPSILON)
+    weight = model.weight(name).to(delta.device)
+    relative = delta.float().abs() / (weight.float().abs() + _EPSILON)
     count = max(1, round(keep * delta.numel()))
     kept = relative.flatten().topk(count).indices
     restrained = torch.zeros_like(delta).flatten()

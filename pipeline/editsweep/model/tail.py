@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from editsweep.model.hooks import entering, only_blocks, reading
+from editsweep.model.hooks import device_of, entering, moved, only_blocks, reading
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.scoring import final_hidden
 
@@ -70,7 +70,10 @@ class Tail:
 
     def select(self, rows: Tensor) -> "Tail":
         """The same for some rows only; `rows` holds their indices."""
-        past = tuple((keys[rows], values[rows]) for keys, values in self.past)
+        past = tuple(
+            (keys[rows.to(keys.device)], values[rows.to(values.device)])
+            for keys, values in self.past
+        )
         names = ("ids", "positions", "sees", "output", "key", "value")
         return Tail(self.model, self.layer, past=past, **{n: getattr(self, n)[rows] for n in names})
 
@@ -97,7 +100,12 @@ class Tail:
         if whole_block or not self.model.family.mlp_norm:
             return self.output + change
         norm = self.model.blocks[self.layer].get_submodule(self.model.family.mlp_norm)
-        edited: Tensor = self.output + norm(self.value + change) - norm(self.value)
+        value, change = moved((self.value, change), device_of(norm))
+        edited: Tensor = (
+            self.output
+            + norm(value + change).to(self.output.device)
+            - norm(value).to(self.output.device)
+        )
         return edited
 
 

@@ -11,7 +11,7 @@ class InlineExecutor:
     """Runs a task when it is waited for."""
 
     def __init__(self, threads: int, cache: Path | None = None, gpus: float = 1) -> None:
-        """One worker with `threads` threads, the part `gpus` of a GPU, assets under `cache`."""
+        """One worker with `threads` threads, `gpus` GPUs or a part of one, assets under `cache`."""
         self._worker = Worker(threads, cache, gpus)
         self._task: Task | None = None
 

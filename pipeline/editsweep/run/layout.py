@@ -17,7 +17,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Layout:
-    """`workers` processes of `threads` threads and `gpus` GPUs each, at most 1; below it they share."""
+    """`workers` processes of `threads` threads and `gpus` GPUs each; below 1 they share one."""
 
     workers: int
     threads: int
@@ -25,7 +25,9 @@ class Layout:
 
     @property
     def whole_gpus(self) -> int:
-        """How many GPUs hold the workers, none of which lies on parts of two."""
+        """How many GPUs hold the workers; none of those that share one lies on parts of two."""
+        if self.gpus > 1:
+            return self.workers * int(self.gpus)
         return -(-self.workers // _on_one(self.gpus)) if self.gpus else 0
 
 
@@ -74,10 +76,9 @@ def lay_out(
     """
     chosen = lay_out_nodes((machine,), units, workers, threads, gpus)
     asked = chosen if workers is None else Layout(workers, chosen.threads, chosen.gpus)
-    if asked.gpus and asked.workers > (places := machine.gpus * _on_one(asked.gpus)):
-        each = "a GPU" if asked.gpus == 1 else f"{asked.gpus:g} of a GPU"
+    if asked.gpus and asked.workers > (places := _gpu_places(machine, asked.gpus)):
         raise ConfigError(
-            f"{asked.workers} workers need {each} each, there are {machine.gpus}: choose --workers "
+            f"{asked.workers} workers need {_told(asked.gpus)} each, there are {machine.gpus}: choose --workers "
             f"{places} or fewer"
         )
     if asked.workers * asked.threads > machine.cores:
@@ -110,7 +111,7 @@ def lay_out_nodes(
         threads = _threads(nodes, max(1, most), share)
     if not (places := room(nodes, threads, share)) and len(nodes) > 1:
         widest = max(node.cores for node in nodes)
-        beside = f" and {share:g} of a GPU" if share else ""
+        beside = f" and {_told(share)}" if share else ""
         raise ConfigError(
             f"a worker of {threads} threads{beside} fits on no node, the widest has {widest} cores: "
             "choose fewer --threads"
@@ -123,13 +124,16 @@ def _share(nodes: Sequence[Machine], gpus: float | None) -> float:
     most = max((node.gpus for node in nodes), default=0)
     if gpus is None:
         return 1 if most else 0
-    if not 0 < gpus <= 1:
+    if not (0 < gpus <= 1 or (gpus > 1 and float(gpus).is_integer())):
         raise ConfigError(
-            f"--gpus-per-worker {gpus:g}: write 1, or a part of one GPU such as 0.5; a model over "
-            "several GPUs is not supported"
+            f"--gpus-per-worker {gpus:g}: write 1, a part of one GPU such as 0.5, or a whole number "
+            "of GPUs for a model that does not fit one"
         )
     if not most:
         raise ConfigError(f"--gpus-per-worker {gpus:g}: there is no GPU")
+    if gpus > most:
+        there = "there are" if len(nodes) == 1 else "a worker lies on one node, the most there are"
+        raise ConfigError(f"--gpus-per-worker {gpus:g}: {there} {most}, choose {most} or fewer")
     return gpus
 
 
@@ -143,7 +147,16 @@ def _threads(nodes: Sequence[Machine], most: int, gpus: float) -> int:
 
 def _room(node: Machine, threads: int, gpus: float) -> int:
     places = node.cores // threads
-    return min(places, node.gpus * _on_one(gpus)) if gpus else places
+    return min(places, _gpu_places(node, gpus)) if gpus else places
+
+
+def _gpu_places(node: Machine, gpus: float) -> int:
+    """How many workers with so many GPUs, or such a part of one, the node's GPUs hold."""
+    return node.gpus // int(gpus) if gpus > 1 else node.gpus * _on_one(gpus)
+
+
+def _told(gpus: float) -> str:
+    return "a GPU" if gpus == 1 else f"{gpus:g} GPUs" if gpus > 1 else f"{gpus:g} of a GPU"
 
 
 def _on_one(part: float) -> int:

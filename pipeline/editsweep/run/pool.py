@@ -114,6 +114,7 @@ class RayPool:
                 self._held.enter_context(joined(self._ray, self._address))
             self._class = self._ray.remote(
                 num_cpus=self._layout.threads,
+                # An actor is one process, so Ray takes all of its GPUs from one node by itself.
                 num_gpus=self._layout.gpus,
                 max_restarts=0,
                 max_task_retries=0,

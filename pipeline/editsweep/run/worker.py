@@ -44,7 +44,7 @@ class Worker:
         """Work with `threads` threads, and with assets under `cache` (the user's cache if None).
 
         Where this process sees a GPU, the part `gpus` of it is its own; below 1 it takes no more of
-        its memory than that.
+        its memory than that. Above 1 the model is spread over the first so many.
         """
         self.threads = threads
         self.gpus = gpus
@@ -127,7 +127,7 @@ class Worker:
             start = perf_counter()
             if self.gpus < 1 and torch.cuda.is_available():
                 torch.cuda.set_per_process_memory_fraction(self.gpus)
-            self._model = (use, load(use.entry, token_budget=use.token_budget))
+            self._model = (use, load(use.entry, _devices(self.gpus), token_budget=use.token_budget))
             worker = f"{platform.node()}:{os.getpid()}"
             seconds = round(perf_counter() - start, 3)
             device = self._model[1].device
@@ -159,3 +159,10 @@ class Worker:
             }
             self._editor = (spec, keys, spec.build(model, assets))
         return self._editor[2]
+
+
+def _devices(gpus: float) -> str:
+    """Where the model goes, as `load` takes it."""
+    if gpus <= 1 or not torch.cuda.is_available():
+        return "auto"
+    return ",".join(f"cuda:{n}" for n in range(int(gpus)))

@@ -400,7 +400,7 @@ def test_a_run_does_not_wait_for_workers_for_ever(tmp_path, monkeypatch):
     [
         ({"unit_timeout": 5.0}, "--unit-timeout ends a worker process"),
         ({"unit_timeout": 0.0}, "--unit-timeout 0: write seconds"),
-        ({"gpus_per_worker": 2.0}, "several GPUs is not supported"),
+        ({"gpus_per_worker": 1.5}, "a whole number of GPUs for a model"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(tmp_path, changes, told):

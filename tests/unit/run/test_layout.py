@@ -60,14 +60,35 @@ def test_workers_share_gpus_but_none_lies_on_two(gpus, workers, whole):
 @pytest.mark.parametrize(
     ("machine", "gpus", "told"),
     [
-        (Machine(4, 2), 0, "--gpus-per-worker 0: write 1, or a part"),
-        (Machine(4, 2), 2, "several GPUs is not supported"),
+        (Machine(4, 2), 0, "--gpus-per-worker 0: write 1, a part"),
+        (Machine(4, 2), 1.5, "--gpus-per-worker 1.5: write 1, a part"),
+        (Machine(4, 2), float("inf"), "--gpus-per-worker inf: write 1, a part"),
+        (Machine(4, 2), float("nan"), "--gpus-per-worker nan: write 1, a part"),
+        (Machine(4, 2), 3, "--gpus-per-worker 3: there are 2, choose 2 or fewer"),
         (Machine(4), 0.5, "there is no GPU"),
     ],
 )
 def test_parts_of_gpus_that_cannot_be_had(machine, gpus, told):
     with pytest.raises(ConfigError, match=told):
         lay_out(machine, 9, None, None, gpus)
+
+
+def test_a_worker_over_several_gpus():
+    layout = lay_out(Machine(16, 5), 99, None, None, 2)
+    assert layout == Layout(2, 8, 2)
+    assert layout.whole_gpus == 4
+    with pytest.raises(ConfigError, match="3 workers need 2 GPUs each, there are 5: choose --work"):
+        lay_out(Machine(16, 5), 99, 3, None, 2)
+
+
+def test_a_worker_over_several_gpus_lies_on_one_node():
+    nodes = (Machine(8, 1), Machine(8, 3), Machine(8, 2))
+    assert room(nodes, 1, 2) == 2
+    assert lay_out_nodes(nodes, 99, None, None, 3) == Layout(1, 8, 3)
+    with pytest.raises(ConfigError, match="lies on one node, the most there are 3, choose 3"):
+        lay_out_nodes(nodes, 99, None, None, 4)
+    with pytest.raises(ConfigError, match="9 threads and 2 GPUs fits on no node"):
+        lay_out_nodes(nodes, 99, None, 9, 2)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +109,7 @@ def test_no_worker_lies_on_two_nodes(units, workers, threads, expected):
 
 def test_a_worker_that_fits_on_no_node_is_refused():
     nodes = (Machine(8), Machine(4, 1))
-    with pytest.raises(ConfigError, match="9 threads and 1 of a GPU fits on no node, the widest"):
+    with pytest.raises(ConfigError, match="9 threads and a GPU fits on no node, the widest"):
         lay_out_nodes(nodes, 9, None, 9)
     assert room(nodes, 4, 0) == 3
     assert room(nodes, 4, 1) == 1

@@ -21,7 +21,7 @@ from editsweep.run.plan import Recipe, make_plan
 from editsweep.run.resolve import ModelUse, Source, resolve
 from editsweep.run.sweep import parse_sweep
 from editsweep.run.tasks import AssetTask, BaseTask, EditTask, Failure
-from editsweep.run.worker import Worker
+from editsweep.run.worker import Worker, _devices
 
 ROOT = Path(__file__).parents[3]
 EDITS = ROOT / "tests" / "data" / "edits.jsonl"
@@ -108,6 +108,20 @@ def test_the_model_and_the_editor_are_kept(tasks):
     assert worker._editor is editor
     worker.run(replace(edit, model=ModelUse(LLAMA.entry, token_budget=77)))
     assert worker._model[1].token_budget == 77
+
+
+@pytest.mark.parametrize(
+    ("gpus", "there", "expected"),
+    [
+        (0.5, True, "auto"),
+        (1, True, "auto"),
+        (3.0, True, "cuda:0,cuda:1,cuda:2"),
+        (2, False, "auto"),
+    ],
+)
+def test_a_model_lies_over_the_gpus_of_its_worker(monkeypatch, gpus, there, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert _devices(gpus) == expected
 
 
 def test_an_exception_comes_back_as_a_value(tasks):

@@ -1,0 +1,292 @@
+"""A model over several devices gives the bits that it gives on one, and mixes no two of them.
+
+There is one device here, so the others are pretended: within `pretended` a tensor sent to one stays
+where it is and is labelled, results have the label of what they were made from, and to compute with
+tensors of two labels is an error, as it is with GPUs.
+"""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_map_only
+
+from editsweep.editors.adalora import AdaLoraSpec
+from editsweep.editors.ft import FtSpec
+from editsweep.editors.ft_w import FtwSpec
+from editsweep.editors.ike import IkeSpec
+from editsweep.editors.memit import MemitSpec
+from editsweep.editors.none import NoneSpec
+from editsweep.editors.pmet import PmetSpec
+from editsweep.editors.rome import RomeSpec
+from editsweep.editors.ultraedit import UltraEditSpec
+from editsweep.errors import ConfigError
+from editsweep.model.asset import Asset
+from editsweep.model.facts import Fact
+from editsweep.model.load import load
+from editsweep.model.merge import merged
+from editsweep.model.moments import second_moments
+from editsweep.model.placement import cuts, device_map, spread
+from editsweep.model.restrain import Restraint
+from editsweep.model.tiny import TINY_TYPES, tiny_model
+from editsweep.model.tracing import TraceSettings, trace
+from editsweep.run.evaluate import AskSettings, UnitIds, ask_base, evaluate
+from editsweep.testing import tiny_requests
+
+HOST = torch.device("cpu")
+DEVICES = [torch.device("cuda", n) for n in range(3)]
+LABEL = "_pretended"
+# Torch lets these take indices from the host.
+INDEXED = {torch.Tensor.__getitem__, torch.Tensor.__setitem__}
+SETTINGS = AskSettings(max_new_tokens=4)
+ASSETS = {
+    "contexts": Asset(meta={"templates": ["You were there. {}"]}),
+    "moment": Asset(
+        {f"moment.{n}": torch.eye(64, dtype=torch.float64) for n in range(3)},
+        {"layers": [0, 1, 2]},
+    ),
+}
+# It may take tensors of any two devices.
+FREE = {torch._has_compatible_shallow_copy_type, torch.Tensor.copy_}
+PLACES = torch.Tensor | torch.device | str
+READ = {torch.Tensor.tolist, torch.Tensor.item, torch.Tensor.__repr__}
+
+
+def label(tensor):
+    return tensor.__dict__.get(LABEL, HOST)
+
+
+def labelled(value, device):
+    def put(tensor):
+        setattr(tensor, LABEL, device)
+        return tensor
+
+    return tree_map_only(torch.Tensor, put, value)
+
+
+class Pretended(TorchFunctionMode):
+    """Labels and checks; see above."""
+
+    def __init__(self):
+        super().__init__()
+        self.crossings = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if func == torch.Tensor.device.__get__:
+            return label(args[0])
+        if func == torch.Tensor.data.__set__:
+            setattr(args[0], LABEL, label(args[1]))
+            return func(*args)
+        if func is torch.autograd.grad:
+            made, wanted = func(*args, **kwargs), args[1]
+            return tuple(labelled(g, label(x)) for g, x in zip(made, wanted, strict=True))
+        if func in (torch.Tensor.to, torch.Tensor.cpu, torch.Tensor.numpy):
+            return self._sent(func, args, kwargs)
+        there = label(args[0]) if func in FREE else self._one(func, args, kwargs)
+        if (wanted := kwargs.pop("device", None)) is not None:
+            there = torch.device(wanted)
+        made = func(*args, **kwargs)
+        return made if func in READ else labelled(made, there)
+
+    def _sent(self, func, args, kwargs):
+        if func is torch.Tensor.numpy:
+            assert label(args[0]) == HOST
+            return func(*args)
+        given = [*args[1:], kwargs.get("device")]
+        goals = [
+            label(x) if isinstance(x, torch.Tensor) else torch.device(x)
+            for x in given
+            if isinstance(x, PLACES)
+        ]
+        goals += [HOST] if func is torch.Tensor.cpu else []
+        goal = goals[0] if goals else label(args[0])
+        kept = [HOST if isinstance(x, torch.device | str) else x for x in args[1:]]
+        made = func(args[0], *kept, **kwargs | ({"device": HOST} if "device" in kwargs else {}))
+        if goal != label(args[0]):
+            self.crossings += 1
+            made = made.view_as(made) if made is args[0] else made
+            made = made if made.requires_grad else made.clone()
+        return labelled(made, goal)
+
+    def _one(self, func, args, kwargs):
+        tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
+        if func in INDEXED:
+            tensors = [t for t in tensors if t is args[0] or (t.dim() and label(t) != HOST)]
+        # Those without dimensions may come from the host.
+        found = {label(t) for t in tensors if t.dim() or label(t) != HOST}
+        if len(found) > 1:
+            raise RuntimeError(f"{func.__name__} of tensors on {sorted(map(str, found))}")
+        return found.pop() if found else HOST
+
+
+@contextmanager
+def pretended():
+    with Pretended() as mode:
+        yield mode
+
+
+def test_the_pretence_refuses_what_gpus_refuse():
+    with pretended():
+        one, other = (torch.ones(2, device=d) for d in DEVICES[:2])
+        assert (one + one).device == DEVICES[0]
+        for mixed in (lambda: one + other, lambda: one[other.long()], lambda: one + torch.ones(2)):
+            with pytest.raises(RuntimeError, match="of tensors on"):
+                mixed()
+        assert (one.to(other) + other).tolist() == [2, 2]
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(0, 99), st.data())
+def test_blocks_are_cut_into_runs_and_no_later_device_is_empty(sizes, first, data):
+    count = data.draw(st.integers(1, len(sizes)))
+    places = cuts(sizes, first, count)
+    assert len(places) == len(sizes)
+    assert places == sorted(places)
+    assert {*range(1, count)} <= {*places} <= {*range(count)}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "first", "count", "expected"),
+    [
+        (4, 0, 2, [2, 2]),
+        (4, 2, 2, [1, 3]),
+        (4, 9, 2, [0, 4]),
+        (80, 10, 4, [13, 22, 23, 22]),
+        (3, 0, 3, [1, 1, 1]),
+    ],
+)
+def test_every_device_holds_about_as_many_bytes(blocks, first, count, expected):
+    places = cuts([1] * blocks, first, count)
+    assert [places.count(device) for device in range(count)] == expected
+
+
+def test_more_devices_than_blocks_are_refused():
+    with pytest.raises(ConfigError, match="tiny-llama has 2 blocks, too few for 3 devices: choose"):
+        device_map(tiny_model(layers=2), DEVICES)
+
+
+def test_every_weight_lies_on_the_device_of_its_block():
+    with pretended():
+        model = tiny_model(layers=4)
+        places = device_map(model, DEVICES)
+        spread(model, DEVICES)
+        assert [place.index for place in places.values()] == [1, 1, 2, 2]
+        assert model.device == DEVICES[0]
+        for name, weight in model.module.named_parameters():
+            block = ".".join(name.split(".")[:3])
+            assert weight.device == places.get(block, DEVICES[0]), name
+
+
+def test_devices_with_commas_between_share_a_loaded_model():
+    with pretended():
+        model = load("tiny-llama", device="cuda:0,cuda:1", token_budget=99)
+        places = {str(weight.device) for weight in model.module.parameters()}
+    assert places == {"cuda:0", "cuda:1"}
+    assert model.token_budget == 99
+
+
+def test_a_device_that_is_none_is_named():
+    with pytest.raises(ConfigError, match=r"device 'gpu': write .* for example cuda:0,cuda:1"):
+        load("tiny-llama", device="cpu,gpu")
+
+
+def test_a_tied_head_stays_tied():
+    with pretended():
+        model = tiny_model("gemma", layers=4)
+        spread(model, DEVICES)
+        head, embedding = model.module.lm_head, model.module.get_input_embeddings()
+        assert head.weight is embedding.weight
+        assert head.weight.device == DEVICES[0]
+
+
+def both(model_type, ask):
+    """What `ask` gives of a model on one device, and over several."""
+    alone = ask(tiny_model(model_type, layers=4))
+    with pretended() as mode:
+        made = tiny_model(model_type, layers=4)
+        spread(made, DEVICES)
+        apart = ask(made)
+        assert mode.crossings > 0
+    return alone, apart
+
+
+def measured(spec):
+    """A sweep's numbers of one cell."""
+
+    def ask(model):
+        requests, ids = tiny_requests(3), UnitIds("s", "c", "u")
+        base = ask_base(model, requests, SETTINGS)
+        editor = spec.build(model, {name: ASSETS[name] for name in spec.requirements()})
+        tables = evaluate(model, editor, [[r] for r in requests], base, ids, 0, SETTINGS)
+        assert set(tables["edits"]["status"].to_pylist()) == {"ok"}
+        return tables["measurements"]["value"].to_pylist(), tables["answers"].to_pylist()
+
+    return ask
+
+
+@pytest.mark.parametrize("model_type", TINY_TYPES)
+def test_a_cell_has_the_bits_of_one_device(model_type):
+    alone, apart = both(model_type, measured(RomeSpec(layer=1, moment="identity", steps=3)))
+    assert alone == apart
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        NoneSpec(),
+        IkeSpec(demonstrations=0),
+        FtSpec(layer=0, steps=2),
+        FtwSpec(layer=1, steps=2),
+        AdaLoraSpec(steps=3),
+        MemitSpec(layers=(0, 1, 2), steps=2, weight=10.0),
+        PmetSpec(layers=(1, 2), moment="identity", steps=2, weight=10.0),
+        UltraEditSpec(
+            warm=0, modules=("model.layers.1.mlp.down_proj", "model.layers.2.mlp.up_proj")
+        ),
+    ],
+    ids=lambda spec: spec.name,
+)
+def test_editors_have_the_bits_of_one_device(spec):
+    alone, apart = both("llama", measured(spec))
+    assert alone == apart
+
+
+def test_a_value_after_a_norm():
+    alone, apart = both("gemma2", measured(MemitSpec(layers=(0, 1), steps=2, weight=10.0)))
+    assert alone == apart
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gptj"])
+def test_tracing_has_the_bits_of_one_device(model_type):
+    def ask(model):
+        facts = [Fact.of(model, request) for request in tiny_requests(2)]
+        made = trace(model, facts, TraceSettings(window=2, samples=2), 0.5)
+        return [{kind: found.tolist() for kind, found in t.restored.items()} for t in made]
+
+    alone, apart = both(model_type, ask)
+    assert alone == apart
+
+
+def test_second_moments_have_the_bits_of_one_device():
+    def ask(model):
+        return second_moments(model, (0, 3), ["The capital of Japan is Tokyo."] * 9, 40)[0]
+
+    alone, apart = both("llama", ask)
+    assert all(torch.equal(alone[n], apart[n]) for n in alone)
+
+
+@pytest.mark.parametrize("kind", ["rect", "prune"])
+def test_restrained_and_merged_patches(kind):
+    def ask(model):
+        spec = FtSpec(layer=2, steps=2, rate=0.5)
+        (edited,) = spec.build(model, {}).edit([tiny_requests(1)], 0)
+        patch = Restraint.parse(kind).apply(model, edited.patch)
+        with merged(model, patch):
+            (name,) = patch.adds
+            return patch.norm, model.weight(name).tolist()
+
+    alone, apart = both("llama", ask)
+    assert alone == apart
