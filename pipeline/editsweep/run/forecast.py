@@ -11,7 +11,7 @@ from editsweep.run.assets import asset_folder
 from editsweep.run.dispatch import BaseAnswers
 from editsweep.run.drive import this_machine
 from editsweep.run.estimate import Estimate, Known, Workers, estimate
-from editsweep.run.layout import device_text, lay_out
+from editsweep.run.layout import check_gpus, device_text, lay_out
 from editsweep.run.plan import Plan
 from editsweep.run.rates import known, measured
 from editsweep.run.sequences import Sequences
@@ -91,8 +91,8 @@ def _workers(width: int, count: int | None, gpus: float | None) -> Workers:
         return Workers(layout.workers, gpus, _like(bool(layout.gpus), layout.threads))
     if count < 1:
         raise ConfigError(f"--workers {count}: write 1 or more")
-    if gpus is not None and not 0 < gpus <= 1:
-        raise ConfigError(f"--gpus-per-worker {gpus:g}: write 1, or a part of one GPU such as 0.5")
+    if gpus is not None:
+        check_gpus(gpus)
     is_gpu = gpus is not None or machine.gpus > 0
     return Workers(count, gpus, _like(is_gpu, max(1, machine.cores // count)))
 

@@ -78,8 +78,8 @@ def lay_out(
     asked = chosen if workers is None else Layout(workers, chosen.threads, chosen.gpus)
     if asked.gpus and asked.workers > (places := _gpu_places(machine, asked.gpus)):
         raise ConfigError(
-            f"{asked.workers} workers need {_told(asked.gpus)} each, there are {machine.gpus}: choose --workers "
-            f"{places} or fewer"
+            f"{asked.workers} workers need {_told(asked.gpus)} each, there are {machine.gpus}: "
+            f"choose --workers {places} or fewer"
         )
     if asked.workers * asked.threads > machine.cores:
         raise ConfigError(
@@ -119,16 +119,25 @@ def lay_out_nodes(
     return Layout(max(1, most if workers else min(most, places)), threads, share)
 
 
-def _share(nodes: Sequence[Machine], gpus: float | None) -> float:
-    """GPUs of each worker."""
-    most = max((node.gpus for node in nodes), default=0)
-    if gpus is None:
-        return 1 if most else 0
+def check_gpus(gpus: float) -> None:
+    """See whether a worker can have so many GPUs, wherever they are.
+
+    Raises:
+        ConfigError: it cannot.
+    """
     if not (0 < gpus <= 1 or (gpus > 1 and float(gpus).is_integer())):
         raise ConfigError(
             f"--gpus-per-worker {gpus:g}: write 1, a part of one GPU such as 0.5, or a whole number "
             "of GPUs for a model that does not fit one"
         )
+
+
+def _share(nodes: Sequence[Machine], gpus: float | None) -> float:
+    """GPUs of each worker."""
+    most = max((node.gpus for node in nodes), default=0)
+    if gpus is None:
+        return 1 if most else 0
+    check_gpus(gpus)
     if not most:
         raise ConfigError(f"--gpus-per-worker {gpus:g}: there is no GPU")
     if gpus > most:

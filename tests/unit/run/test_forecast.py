@@ -119,7 +119,7 @@ def test_what_a_cache_cannot_keep_does_not_fail_a_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("workers", "gpus", "said"), [(0, None, "--workers 0"), (2, 3.0, "--gpus-per-worker 3")]
+    ("workers", "gpus", "said"), [(0, None, "--workers 0"), (2, 2.5, "--gpus-per-worker 2.5")]
 )
 def test_numbers_that_cannot_be_are_refused(tmp_path, workers, gpus, said):
     with pytest.raises(ConfigError, match=said):
