@@ -3,14 +3,10 @@
 import os
 import secrets
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -52,14 +48,8 @@ def programs():
     return found[-1].parent, ["runuser", "-u", NOBODY, "--"]
 
 
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
-def postgres():
+def postgres(free_port):
     """The URI of a database of our own, with a password, on this machine only."""
     bin_, user = programs()
     folder = Path(tempfile.mkdtemp(prefix="es-pg-", dir="/tmp"))
@@ -85,37 +75,10 @@ def postgres():
 
 
 @pytest.fixture(scope="module")
-def server(postgres, tmp_path_factory):
+def server(postgres, mlflow_server, tmp_path_factory):
     """A real MLflow server over it."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "2", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--artifacts-destination", str(folder / "artifacts")]
-    settings = {
-        "MLFLOW_BACKEND_STORE_URI": postgres,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True
-        )
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            try:
-                urllib.request.urlopen(f"{uri}/health", timeout=5).close()
-                break
-            except (urllib.error.URLError, OSError):
-                assert process.poll() is None, (folder / "log").read_text()
-                time.sleep(0.3)
+    with mlflow_server(tmp_path_factory.mktemp("server"), postgres, ["--workers", "2"]) as uri:
         yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def record_at_once(folders, uri, start, experiment="team"):
@@ -165,7 +128,7 @@ def test_several_users_lose_nothing_and_make_no_run_twice(synthetic, server, tmp
 
 
 def test_a_database_without_a_server_is_recorded_in_and_its_password_is_not_told(
-    synthetic, postgres, tmp_path, monkeypatch
+    synthetic, postgres, free_port, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     sweep = synthetic("c", edits=1)

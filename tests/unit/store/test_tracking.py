@@ -1,12 +1,7 @@
 """Recording in MLflow: complete, once, brought up to date, and never in the sweep's way."""
 
 import os
-import signal
 import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -207,30 +202,9 @@ def test_the_pages_are_served_to_this_machine_only(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = tracking.ui_command(f"sqlite:///{tmp_path}/server.db", port)
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        uri = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{uri}/health", timeout=5).close()
-                break
-            except (urllib.error.URLError, OSError):
-                assert process.poll() is None, (tmp_path / "log").read_text()
-                time.sleep(0.3)
+def server(tmp_path: Path, mlflow_server: Callable[..., Any]) -> Iterator[str]:
+    with mlflow_server(tmp_path, f"sqlite:///{tmp_path}/server.db", ["--workers", "1"]) as uri:
         yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 @pytest.mark.slow
