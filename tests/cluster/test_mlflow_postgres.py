@@ -102,7 +102,7 @@ def record_at_once(folders, uri, start, experiment="team"):
 
 def runs_of(uri, sweep_id, experiment="team"):
     """The sweep's runs by kind and key, each as often as it is there."""
-    return Runs(uri, experiment, {"editsweep.sweep_id": sweep_id})._look()
+    return Runs(uri, experiment, {"editsweep.sweep_id": sweep_id}).look()
 
 
 def test_several_users_lose_nothing_and_make_no_run_twice(synthetic, server, tmp_path):

@@ -43,7 +43,7 @@ def main() -> None:
             each = 1000 * seconds / options.cells
             print(f"| {told} | {seconds:.1f} | {each:.1f} | {done.created:,} |", flush=True)
         with mlflow_settings():
-            there = Runs(uri, EXPERIMENT, {"editsweep.sweep_id": SWEEP})._look()
+            there = Runs(uri, EXPERIMENT, {"editsweep.sweep_id": SWEEP}).look()
     twice = sum(len(runs) > 1 for runs in there.values())
     whole = sum(len(run.data.metrics) == 4 * len(AXES) for (run,) in there.values())
     print(f"\n{len(there):,} runs are there, {twice} twice, {whole:,} with all their metrics")

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from editsweep.core import schema
 from editsweep.errors import ConfigError, StoreError
 from editsweep.store import tracking, tracking_client
 from editsweep.store.chains import ChainFiles
-from editsweep.store.tracking_client import Runs
+from editsweep.store.tracking_client import Content, Runs, Wanted
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -102,13 +103,13 @@ def test_what_is_there_already_is_found_on_every_page_and_not_written_again(
     sweep.commit()
     tracking.record(sweep.folder, None, "demo", rows(sweep))
     written: list[str] = []
-    whole = Runs.write
+    whole = Runs._numbers
 
-    def write(self: Runs, run_id: str, params: Any, points: Any, tags: Any = None) -> None:
-        written.extend([run_id] if points else [])
-        whole(self, run_id, params, points, tags)
+    def write(self: Runs, run_id: str, content: Any, tags: Any) -> None:
+        written.append(run_id)
+        whole(self, run_id, content, tags)
 
-    monkeypatch.setattr(Runs, "write", write)
+    monkeypatch.setattr(Runs, "_numbers", write)
     again = tracking.record(sweep.folder, None, "demo", rows(sweep))
     assert (again.created, again.updated, written) == (0, 5, [])
     changed = [*rows(sweep)[:-1], rows(sweep, 0.7)[-1]]
@@ -117,28 +118,36 @@ def test_what_is_there_already_is_found_on_every_page_and_not_written_again(
     assert written == [last.info.run_id]
 
 
-def test_of_two_that_record_at_the_same_time_one_takes_its_runs_back(tmp_path: Path) -> None:
+def nothing(run: Any, draft: Path) -> Content:
+    return Content()
+
+
+def test_of_two_that_record_at_the_same_time_the_first_run_stays(tmp_path: Path) -> None:
     uri, among = f"sqlite:///{tmp_path}/mlflow.db", {"editsweep.sweep_id": "s"}
     first, second = Runs(uri, "demo", among), Runs(uri, "demo", among)
-    parents = {}
-    for user in (first, second):
-        made = user.find_or_make("sweep", "s", "demo", 5, {})
-        parents[user] = made.info.run_id
-        above = {"mlflow.parentRunId": parents[user]}
-        for cell in ("a", "b"):
-            user.find_or_make("cell", cell, cell, None, above)
-    kept = {user: user.settle(parent) for user, parent in parents.items()}
-    assert set(kept.values()) == {min(parents.values())}
-    there = Runs(uri, "demo", among)._look()
-    assert {who: len(found) for who, found in there.items()} == {
+
+    def meanwhile(run: Any, draft: Path) -> Content:
+        """The other one made the same runs and was killed."""
+        if not second._made:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(second, "_settle", lambda: None)
+                second._make([replace(one, start=4) for one in wanted])
+        return Content()
+
+    above = Wanted("sweep", "s", "demo", "1", nothing, 5)
+    cells = [Wanted("cell", key, key, "1", meanwhile, 5, under=above.who) for key in "ab"]
+    wanted = [above, *cells]
+    there = first.bring(wanted)
+    assert {who: len(found) for who, found in first.look().items()} == {
         ("sweep", "s"): 1,
         ("cell", "a"): 1,
         ("cell", "b"): 1,
     }
-    for (kind, _), (run,) in there.items():
-        if kind == "cell":
-            assert run.data.tags["mlflow.parentRunId"] == min(parents.values())
-    assert first.created + second.created == 3
+    assert {run.info.run_id for run in there.values()} == second._made
+    for one in cells:
+        assert there[one.who].data.tags["mlflow.parentRunId"] == there[above.who].info.run_id
+    assert {run.info.status for run in there.values()} == {"FINISHED"}
+    assert first.counted(wanted) == (0, 3)
 
 
 def test_artifacts_are_the_cells_own_tables(synthetic: Callable[..., Any], tmp_path: Path) -> None:
