@@ -2,15 +2,8 @@
 
 import os
 import random
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -233,57 +226,6 @@ def synthetic(tmp_path: Path) -> Callable[..., SyntheticSweep]:
         return SyntheticSweep(tmp_path / name, **options)
 
     return make
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-@contextmanager
-def _mlflow_server(folder: Path, database: str, options: Sequence[str] = ()) -> Iterator[str]:
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", *options]
-    command += ["--port", str(port := free_port())]
-    command += ["--artifacts-destination", str(folder / "artifacts")]
-    settings = {
-        "MLFLOW_BACKEND_STORE_URI": database,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True
-        )
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            try:
-                urllib.request.urlopen(f"{uri}/health", timeout=5).close()
-                break
-            except (urllib.error.URLError, OSError):
-                assert process.poll() is None, (folder / "log").read_text()
-                time.sleep(0.3)
-        yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-@pytest.fixture(scope="session", name="free_port")
-def _free_port() -> Callable[[], int]:
-    """A port of this machine that nobody listens at."""
-    return free_port
-
-
-@pytest.fixture(scope="session")
-def mlflow_server() -> Callable[..., AbstractContextManager[str]]:
-    """Starts a real MLflow server over a database, which keeps artifacts and its log in a folder."""
-    return _mlflow_server
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,15 @@
 """MLflow as a team has it: a server over a real PostgreSQL, and several users at once."""
 
 import os
-import secrets
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from editsweep.bench import servers
 from editsweep.store import tracking
 from editsweep.store.tracking_client import Runs
 
@@ -21,7 +19,6 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[2]
-NOBODY = "nobody"
 USER = """
 import json, sys, time
 from pathlib import Path
@@ -38,46 +35,20 @@ sys.exit(not result.recorded)
 """
 
 
-def programs():
-    """The folder of PostgreSQL's programs, the newest, or a skip."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: p.parts[-3])
-    if not found:
-        pytest.skip("no PostgreSQL here (Debian: apt-get install postgresql)")
-    if os.getuid() != 0:
-        return found[-1].parent, []
-    return found[-1].parent, ["runuser", "-u", NOBODY, "--"]
-
-
 @pytest.fixture(scope="module")
-def postgres(free_port):
+def postgres():
     """The URI of a database of our own, with a password, on this machine only."""
-    bin_, user = programs()
-    folder = Path(tempfile.mkdtemp(prefix="es-pg-", dir="/tmp"))
-    password = folder / "password"
-    password.write_text(secret := secrets.token_hex(8))
-    if user:
-        for path in (folder, password):
-            shutil.chown(path, NOBODY)
-    port, data = free_port(), folder / "data"
-    make = [bin_ / "initdb", "-D", data, "-U", "mlflow", "-A", "scram-sha-256"]
-    options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={folder}"
-    control = [*user, bin_ / "pg_ctl", "-D", data, "-w"]
-    try:
-        subprocess.run([*user, *make, "--pwfile", password, "-N"], check=True, capture_output=True)
-        start = [*control, "-o", options, "-l", folder / "log", "start"]
-        subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
-        try:
-            yield f"postgresql+psycopg://mlflow:{secret}@127.0.0.1:{port}/postgres"
-        finally:
-            subprocess.run([*control, "-m", "fast", "stop"], check=True, capture_output=True)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    if not servers.has_postgres():
+        pytest.skip("no PostgreSQL here (Debian: apt-get install postgresql)")
+    with servers.postgres() as uri:
+        yield uri
 
 
 @pytest.fixture(scope="module")
-def server(postgres, mlflow_server, tmp_path_factory):
+def server(postgres, tmp_path_factory):
     """A real MLflow server over it."""
-    with mlflow_server(tmp_path_factory.mktemp("server"), postgres, ["--workers", "2"]) as uri:
+    folder = tmp_path_factory.mktemp("server")
+    with servers.mlflow_server(folder, postgres, ["--workers", "2"]) as uri:
         yield uri
 
 
@@ -128,7 +99,7 @@ def test_several_users_lose_nothing_and_make_no_run_twice(synthetic, server, tmp
 
 
 def test_a_database_without_a_server_is_recorded_in_and_its_password_is_not_told(
-    synthetic, postgres, free_port, tmp_path, monkeypatch
+    synthetic, postgres, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     sweep = synthetic("c", edits=1)
@@ -141,7 +112,7 @@ def test_a_database_without_a_server_is_recorded_in_and_its_password_is_not_told
     assert "recorded=True" in said
     assert secret not in said
     assert len(runs_of(postgres, "c" * 32, "direct")) == 5
-    down = f"postgresql+psycopg://mlflow:{secret}@127.0.0.1:{free_port()}/postgres"
+    down = f"postgresql+psycopg://mlflow:{secret}@127.0.0.1:{servers.free_port()}/postgres"
     result = tracking.record(sweep.folder, down, "direct", [])
     assert "no database at 127.0.0.1" in result.reason
     assert secret not in str(result)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from editsweep.bench.servers import mlflow_server
 from editsweep.core import schema
 from editsweep.errors import ConfigError, StoreError
 from editsweep.store import tracking, tracking_client
@@ -211,7 +212,7 @@ def test_the_pages_are_served_to_this_machine_only(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def server(tmp_path: Path, mlflow_server: Callable[..., Any]) -> Iterator[str]:
+def server(tmp_path: Path) -> Iterator[str]:
     with mlflow_server(tmp_path, f"sqlite:///{tmp_path}/server.db", ["--workers", "1"]) as uri:
         yield uri
 
