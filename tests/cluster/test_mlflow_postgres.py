@@ -52,17 +52,17 @@ def server(postgres, tmp_path_factory):
         yield uri
 
 
-def record_at_once(folders, uri, start, experiment="team"):
+def record_at_once(folders, uri, start, experiment="team", settings=None):
     """Everybody records at the same moment; what each of them said."""
     users = [
         subprocess.Popen(
             [sys.executable, "-c", USER, str(folder), uri, str(start), experiment],
-            env={**os.environ, "PYTHONPATH": str(ROOT / "pipeline")},
+            env={**os.environ, "PYTHONPATH": str(ROOT / "pipeline"), **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for folder in folders
+        for folder, more in zip(folders, settings or [{}] * len(folders), strict=True)
     ]
     time.sleep(1)
     start.touch()
@@ -116,6 +116,60 @@ def test_a_database_without_a_server_is_recorded_in_and_its_password_is_not_told
     result = tracking.record(sweep.folder, down, "direct", [])
     assert "no database at 127.0.0.1" in result.reason
     assert secret not in str(result)
+
+
+def test_two_at_once_may_be_the_first_in_a_new_database(synthetic, postgres, tmp_path):
+    import psycopg
+
+    with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as database:
+        database.execute("CREATE DATABASE fresh")
+    sweeps = [synthetic("d", edits=1), synthetic("e", edits=1)]
+    # MLflow's own lock is a file of one machine: these two are on two, so to say.
+    settings = [{"TMPDIR": str(tmp_path / name)} for name in ("one", "other")]
+    for sweep, more in zip(sweeps, settings, strict=True):
+        sweep.plan["sweep_id"] = sweep.folder.name * 32
+        sweep.commit()
+        Path(more["TMPDIR"]).mkdir()
+    uri = postgres.removesuffix("postgres") + "fresh"
+    folders = [sweep.folder for sweep in sweeps]
+    record_at_once(folders, uri, tmp_path / "start", "direct", settings)
+    for sweep in sweeps:
+        there = runs_of(uri, sweep.plan["sweep_id"], "direct")
+        assert [len(runs) for runs in there.values()] == [1] * 5
+
+
+ODD = "nul \0, שלום, 🦙\nline\ttab 'quoted' \"twice\" 100% {x} \\ ;--"
+
+
+def test_whatever_a_sweep_holds_is_recorded(synthetic, server):
+    sweep = synthetic("f", edits=1)
+    many = {f"p{i}": "🦙" * 3000 if i % 2 else i for i in range(250)}
+    none, ft, rome, _ = sweep.plan["cells"]
+    none["label"], none["split"], none["params"] = ODD, ODD, {ODD: ODD, "a//b": "..", "..": 1}
+    ft["label"], ft["params"] = "long " * 2000, many | {"long": "x" * 9000}
+    row = {"metric": "m", "protocol": "t", "phase": "post", "ci_low": None, "ci_high": None}
+    row |= {"mean": 0.5, "n": 1, "cell_id": rome["cell_id"]}
+    names = [ODD, "/", "..", "../x", *map(str, range(1200))]
+    sweep.plan["sweep_id"] = "f" * 32
+    sweep.plan["name"] = ODD
+    sweep.commit()
+    rows = [row | {"axis": name} for name in names]
+    for times in ("made", "there"):
+        result = tracking.record(sweep.folder, server, "odd", rows)
+        assert (result.reason, getattr(result, "created" if times == "made" else "updated")) == (
+            "",
+            5,
+        )
+    there = runs_of(server, "f" * 32, "odd")
+    odd, long, metrics = (there["cell", cell["cell_id"]][0] for cell in (none, ft, rome))
+    assert odd.info.run_name == ODD.replace("\0", "\ufffd")
+    assert odd.data.params["editor.a__b"] == ".."
+    assert odd.inputs.dataset_inputs[0].dataset.name.startswith("world:nul \ufffd, שלום, 🦙")
+    assert len(long.info.run_name) == 250
+    assert long.data.params["editor.p1"] == "🦙" * 3000
+    assert [len(long.data.params["editor.long"]), len(long.data.params)] == [6000, 259]
+    assert len(metrics.data.metrics) == 2 * len(names)
+    assert {run.info.status for (run,) in there.values()} == {"FINISHED"}
 
 
 def test_the_compose_file_keeps_to_this_machine_and_holds_no_password():

@@ -40,7 +40,7 @@ _TAG_LENGTH = 8000
 _NAME_LENGTH = 250
 _DATASET_LENGTH = 500
 _DIGEST_LENGTH = 36
-# A server answers several at a time; SQLite has one writer.
+# A server answers several at a time; an SQLite file has one writer.
 _WRITERS = 4
 # After each we look again; every one but the first two makes up for somebody else.
 _ROUNDS = 6
@@ -148,14 +148,10 @@ class Runs:
             todo = [one for one in wanted if not self._holds(one)]
             if not todo:
                 return self._there
-            below = [one for one in todo if one.under is not None and one.who in self._there]
-            with ThreadPoolExecutor(_WRITERS if self._remote else 1) as pool:
-                for _ in pool.map(self._write_again, below):
-                    pass
+            todo = [one for one in todo if one.who in self._there]
+            self._each(self._write_again, [one for one in todo if one.under is not None])
             # Last, so that a run that looks finished has all its runs below it.
-            for one in todo:
-                if one.under is None and one.who in self._there:
-                    self._write_again(one)
+            self._each(self._write_again, [one for one in todo if one.under is None])
         raise OSError("others record the same at this time: record again when they are done")
 
     def counted(self, wanted: Sequence[Wanted]) -> tuple[int, int]:
@@ -189,14 +185,16 @@ class Runs:
 
     def _make(self, wanted: Sequence[Wanted]) -> None:
         missing = [one for one in wanted if one.who not in self._there]
-        for one in missing:
-            tags = {**self._among, _KIND: one.kind, _key_tag(one.kind): one.key, **self._above(one)}
-            tags[_PREFIX + "schema_version"] = str(schema.VERSION)
-            name = plain_text(one.name, _NAME_LENGTH)
-            made = self.client.create_run(self.experiment_id, one.start, tags, name)
-            self._made.add(str(made.info.run_id))
+        self._each(self._make_one, missing)
         if missing:
             self._settle()
+
+    def _make_one(self, one: Wanted) -> None:
+        tags = {**self._among, _KIND: one.kind, _key_tag(one.kind): one.key, **self._above(one)}
+        tags[_PREFIX + "schema_version"] = str(schema.VERSION)
+        name = plain_text(one.name, _NAME_LENGTH)
+        made = self.client.create_run(self.experiment_id, one.start, tags, name)
+        self._made.add(str(made.info.run_id))
 
     def _above(self, one: Wanted) -> dict[str, str]:
         above = None if one.under is None else self._there.get(one.under)
@@ -207,6 +205,15 @@ class Runs:
         if run is None or (one.complete and run.info.status != "FINISHED"):
             return False
         return {_CONTENT: one.content, **self._above(one)}.items() <= run.data.tags.items()
+
+    def _each(self, do: Callable[[Wanted], None], wanted: Sequence[Wanted]) -> None:
+        if not self._remote:
+            for one in wanted:
+                do(one)
+            return
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            for _ in pool.map(do, wanted):
+                pass  # the first error is raised, and what has not begun then is left out
 
     def _write_again(self, one: Wanted) -> None:
         """Write, and once more if it is refused: two who write the same stand in each other's way."""

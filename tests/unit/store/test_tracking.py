@@ -2,14 +2,13 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from editsweep.bench.servers import mlflow_server
 from editsweep.core import schema
 from editsweep.errors import ConfigError, StoreError
 from editsweep.store import tracking, tracking_client
@@ -203,29 +202,79 @@ def test_metric_names_are_what_mlflow_takes() -> None:
     assert set(tracking.metrics([one, two])) == {"a_b.m_x_.t", "a_b.m_x_.t.n", "a_b.m_x_.g.n"}
 
 
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("a b/c.d-e", "a b/c.d-e"),
+        ("a//b", "a__b"),
+        ("/a", "_a"),
+        ("../a", "__a"),
+        ("..", "_"),
+        ("", "_"),
+        ("é\n🦙", "é__"),
+        ("x" * 251, "x" * 250),
+    ],
+)
+def test_any_name_becomes_one_that_mlflow_takes(name: str, taken: str) -> None:
+    from mlflow.utils.validation import _validate_metric_name, _validate_param_name
+
+    assert tracking_client.metric_name(name) == taken
+    _validate_metric_name(taken)
+    _validate_param_name(taken)
+
+
+def test_text_is_what_every_database_takes() -> None:
+    assert tracking_client.plain_text("a\0b\ud800🦙\n", 9) == "a\ufffdb\ufffd🦙\n"
+    assert tracking_client.plain_text("🦙" * 9, 3) == "🦙" * 3
+
+
+def test_parameters_are_sent_in_calls_that_mlflow_takes() -> None:
+    from mlflow.entities import Param
+
+    short = [Param(str(i), "x") for i in range(201)]
+    assert [len(batch) for batch in tracking_client._batches(short)] == [100, 100, 1]
+    wide = [Param(str(i), "🦙" * 6000) for i in range(15)]  # 12 bytes each in JSON
+    assert [len(batch) for batch in tracking_client._batches(wide)] == [6, 6, 3]
+    assert tracking_client._batches([]) == []
+
+
+@pytest.mark.parametrize("before", ["_dataset", "set_terminated"])
+def test_a_run_that_was_left_in_the_middle_is_open_and_made_whole(
+    synthetic: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    sweep = synthetic(edits=1)
+    sweep.commit()
+    uri = tracking.default_uri(sweep.folder)
+    from mlflow import MlflowClient
+
+    owner: Any = MlflowClient if before == "set_terminated" else Runs
+    whole, left = getattr(owner, before), [2]
+
+    def dies(*args: Any, **more: Any) -> Any:
+        left[0] -= 1
+        if not left[0]:
+            raise OSError("the disk is gone")
+        return whole(*args, **more)
+
+    monkeypatch.setattr(owner, before, dies)
+    assert "the disk is gone" in tracking.record(sweep.folder, None, "demo", rows(sweep)).reason
+    status = sorted(run.info.status for run in runs(uri).values())
+    assert status == ["FINISHED", *["RUNNING"] * 4]
+    done = tracking.record(sweep.folder, None, "demo", rows(sweep))
+    assert (done.reason, done.created, done.updated) == ("", 0, 5)
+    assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
+    assert {run.data.metrics.get("reliability.exact_match.n") for run in runs(uri).values()} == {
+        None,
+        40.0,
+    }
+
+
 def test_the_pages_are_served_to_this_machine_only(tmp_path: Path) -> None:
     command = tracking.ui_command(f"sqlite:///{tmp_path}/mlflow.db", 5001)
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false" in command
     with pytest.raises(ConfigError, match="open it in a browser"):
         tracking.ui_command("http://me:secret@mlflow:80", 5001)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    with mlflow_server(tmp_path, f"sqlite:///{tmp_path}/server.db", ["--workers", "1"]) as uri:
-        yield uri
-
-
-@pytest.mark.slow
-def test_a_real_server_gets_the_same(synthetic: Callable[..., Any], server: str) -> None:
-    sweep = synthetic(edits=2)
-    sweep.commit()
-    first = tracking.record(sweep.folder, server, "demo", rows(sweep))
-    assert (first.recorded, first.reason, first.created) == (True, "", 5)
-    second = tracking.record(sweep.folder, server, "demo", rows(sweep))
-    assert (second.created, second.updated) == (0, 5)
-    assert len(runs(server)) == 5
 
 
 def test_a_sequence_has_its_curves_and_its_edited_model(
