@@ -44,7 +44,7 @@ _DIGEST_LENGTH = 36
 _WRITERS = 4
 # After each we look again; every one but the first two makes up for somebody else.
 _ROUNDS = 6
-_WAITS = (0.5, 2.0)
+_WAITS = (1.0, 4.0)  # seconds
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -204,7 +204,8 @@ class Runs:
         run = self._there.get(one.who)
         if run is None or (one.complete and run.info.status != "FINISHED"):
             return False
-        return {_CONTENT: one.content, **self._above(one)}.items() <= run.data.tags.items()
+        tags = {_CONTENT: one.content, **self._above(one)}
+        return all(run.data.tags.get(name) == value for name, value in tags.items())
 
     def _each(self, do: Callable[[Wanted], None], wanted: Sequence[Wanted]) -> None:
         if not self._remote:
@@ -236,7 +237,7 @@ class Runs:
         with tempfile.TemporaryDirectory() as draft:
             content = one.fill(run, Path(draft))
             if any(Path(draft).iterdir()):  # the client's own call asks for the run once more
-                place = get_artifact_repository(run.info.artifact_uri, self.uri)
+                place: Any = get_artifact_repository(run.info.artifact_uri, self.uri)
                 place.log_artifacts(draft)
         if content.data is not None:
             self._dataset(run_id, *content.data)
@@ -297,13 +298,14 @@ class Runs:
 
 
 def _opened(uri: str) -> Any:
-    """A client. Who opens a new database makes its tables: of two at once, one may have to wait."""
+    """A client. Who opens a new database makes its tables: of two at once, one has to wait."""
     from mlflow import MlflowClient
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
 
     for wait in _WAITS:
         try:
             return MlflowClient(tracking_uri=uri)
-        except Exception:  # of MLflow or of SQLAlchemy with any driver
+        except (IntegrityError, ProgrammingError):  # the table is there: the other one made it
             time.sleep(wait)
     return MlflowClient(tracking_uri=uri)
 
