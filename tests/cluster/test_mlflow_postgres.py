@@ -1,21 +1,15 @@
 """MLflow as a team has it: a server over a real PostgreSQL, and several users at once."""
 
 import os
-import secrets
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
 
+from editsweep.bench import servers
 from editsweep.store import tracking
 from editsweep.store.tracking_client import Runs
 
@@ -25,7 +19,6 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[2]
-NOBODY = "nobody"
 USER = """
 import json, sys, time
 from pathlib import Path
@@ -42,93 +35,34 @@ sys.exit(not result.recorded)
 """
 
 
-def programs():
-    """The folder of PostgreSQL's programs, the newest, or a skip."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: p.parts[-3])
-    if not found:
-        pytest.skip("no PostgreSQL here (Debian: apt-get install postgresql)")
-    if os.getuid() != 0:
-        return found[-1].parent, []
-    return found[-1].parent, ["runuser", "-u", NOBODY, "--"]
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def postgres():
     """The URI of a database of our own, with a password, on this machine only."""
-    bin_, user = programs()
-    folder = Path(tempfile.mkdtemp(prefix="es-pg-", dir="/tmp"))
-    password = folder / "password"
-    password.write_text(secret := secrets.token_hex(8))
-    if user:
-        for path in (folder, password):
-            shutil.chown(path, NOBODY)
-    port, data = free_port(), folder / "data"
-    make = [bin_ / "initdb", "-D", data, "-U", "mlflow", "-A", "scram-sha-256"]
-    options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={folder}"
-    control = [*user, bin_ / "pg_ctl", "-D", data, "-w"]
-    try:
-        subprocess.run([*user, *make, "--pwfile", password, "-N"], check=True, capture_output=True)
-        start = [*control, "-o", options, "-l", folder / "log", "start"]
-        subprocess.run(start, check=True, stdout=subprocess.DEVNULL)
-        try:
-            yield f"postgresql+psycopg://mlflow:{secret}@127.0.0.1:{port}/postgres"
-        finally:
-            subprocess.run([*control, "-m", "fast", "stop"], check=True, capture_output=True)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    if not servers.has_postgres():
+        pytest.skip("no PostgreSQL here (Debian: apt-get install postgresql)")
+    with servers.postgres() as uri:
+        yield uri
 
 
 @pytest.fixture(scope="module")
 def server(postgres, tmp_path_factory):
     """A real MLflow server over it."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "2", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--artifacts-destination", str(folder / "artifacts")]
-    settings = {
-        "MLFLOW_BACKEND_STORE_URI": postgres,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-    }
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, env={**os.environ, **settings}, stdout=log, stderr=log, start_new_session=True
-        )
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        while True:
-            try:
-                urllib.request.urlopen(f"{uri}/health", timeout=5).close()
-                break
-            except (urllib.error.URLError, OSError):
-                assert process.poll() is None, (folder / "log").read_text()
-                time.sleep(0.3)
+    folder = tmp_path_factory.mktemp("server")
+    with servers.mlflow_server(folder, postgres, ["--workers", "2"]) as uri:
         yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
-def record_at_once(folders, uri, start, experiment="team"):
+def record_at_once(folders, uri, start, experiment="team", settings=None):
     """Everybody records at the same moment; what each of them said."""
     users = [
         subprocess.Popen(
             [sys.executable, "-c", USER, str(folder), uri, str(start), experiment],
-            env={**os.environ, "PYTHONPATH": str(ROOT / "pipeline")},
+            env={**os.environ, "PYTHONPATH": str(ROOT / "pipeline"), **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for folder in folders
+        for folder, more in zip(folders, settings or [{}] * len(folders), strict=True)
     ]
     time.sleep(1)
     start.touch()
@@ -139,7 +73,7 @@ def record_at_once(folders, uri, start, experiment="team"):
 
 def runs_of(uri, sweep_id, experiment="team"):
     """The sweep's runs by kind and key, each as often as it is there."""
-    return Runs(uri, experiment, {"editsweep.sweep_id": sweep_id})._look()
+    return Runs(uri, experiment, {"editsweep.sweep_id": sweep_id}).look()
 
 
 def test_several_users_lose_nothing_and_make_no_run_twice(synthetic, server, tmp_path):
@@ -178,10 +112,64 @@ def test_a_database_without_a_server_is_recorded_in_and_its_password_is_not_told
     assert "recorded=True" in said
     assert secret not in said
     assert len(runs_of(postgres, "c" * 32, "direct")) == 5
-    down = f"postgresql+psycopg://mlflow:{secret}@127.0.0.1:{free_port()}/postgres"
+    down = f"postgresql+psycopg://mlflow:{secret}@127.0.0.1:{servers.free_port()}/postgres"
     result = tracking.record(sweep.folder, down, "direct", [])
     assert "no database at 127.0.0.1" in result.reason
     assert secret not in str(result)
+
+
+def test_two_at_once_may_be_the_first_in_a_new_database(synthetic, postgres, tmp_path):
+    import psycopg
+
+    with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as database:
+        database.execute("CREATE DATABASE fresh")
+    sweeps = [synthetic("d", edits=1), synthetic("e", edits=1)]
+    # MLflow's own lock is a file of one machine: these two are on two, so to say.
+    settings = [{"TMPDIR": str(tmp_path / name)} for name in ("one", "other")]
+    for sweep, more in zip(sweeps, settings, strict=True):
+        sweep.plan["sweep_id"] = sweep.folder.name * 32
+        sweep.commit()
+        Path(more["TMPDIR"]).mkdir()
+    uri = postgres.removesuffix("postgres") + "fresh"
+    folders = [sweep.folder for sweep in sweeps]
+    record_at_once(folders, uri, tmp_path / "start", "direct", settings)
+    for sweep in sweeps:
+        there = runs_of(uri, sweep.plan["sweep_id"], "direct")
+        assert [len(runs) for runs in there.values()] == [1] * 5
+
+
+ODD = "nul \0, שלום, 🦙\nline\ttab 'quoted' \"twice\" 100% {x} \\ ;--"
+
+
+def test_whatever_a_sweep_holds_is_recorded(synthetic, server):
+    sweep = synthetic("f", edits=1)
+    many = {f"p{i}": "🦙" * 3000 if i % 2 else i for i in range(250)}
+    none, ft, rome, _ = sweep.plan["cells"]
+    none["label"], none["split"], none["params"] = ODD, ODD, {ODD: ODD, "a//b": "..", "..": 1}
+    ft["label"], ft["params"] = "long " * 2000, many | {"long": "x" * 9000}
+    row = {"metric": "m", "protocol": "t", "phase": "post", "ci_low": None, "ci_high": None}
+    row |= {"mean": 0.5, "n": 1, "cell_id": rome["cell_id"]}
+    names = [ODD, "/", "..", "../x", *map(str, range(1200))]
+    sweep.plan["sweep_id"] = "f" * 32
+    sweep.plan["name"] = ODD
+    sweep.commit()
+    rows = [row | {"axis": name} for name in names]
+    for times in ("made", "there"):
+        result = tracking.record(sweep.folder, server, "odd", rows)
+        assert (result.reason, getattr(result, "created" if times == "made" else "updated")) == (
+            "",
+            5,
+        )
+    there = runs_of(server, "f" * 32, "odd")
+    odd, long, metrics = (there["cell", cell["cell_id"]][0] for cell in (none, ft, rome))
+    assert odd.info.run_name == ODD.replace("\0", "\ufffd")
+    assert odd.data.params["editor.a__b"] == ".."
+    assert odd.inputs.dataset_inputs[0].dataset.name.startswith("world:nul \ufffd, שלום, 🦙")
+    assert len(long.info.run_name) == 250
+    assert long.data.params["editor.p1"] == "🦙" * 3000
+    assert [len(long.data.params["editor.long"]), len(long.data.params)] == [6000, 259]
+    assert len(metrics.data.metrics) == 2 * len(names)
+    assert {run.info.status for (run,) in there.values()} == {"FINISHED"}
 
 
 def test_the_compose_file_keeps_to_this_machine_and_holds_no_password():

@@ -4,11 +4,14 @@ The cells are made up and small, so that what is timed is MLflow. Counts what is
 """
 
 import argparse
+import os
 import platform
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 
+from editsweep.bench import servers
 from editsweep.core import schema
 from editsweep.core.ids import content_id
 from editsweep.store import tracking
@@ -26,27 +29,50 @@ def main() -> None:
         prog="python -m editsweep.bench.recording", description=__doc__
     )
     parser.add_argument("--cells", type=int, default=2000)
-    parser.add_argument("--uri", help="a tracking URI; an SQLite file of its own if not given")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--uri", help="a tracking URI; an SQLite file of its own if not given")
+    where.add_argument(
+        "--postgres",
+        action="store_true",
+        help="an MLflow server over a PostgreSQL, both made for this (Debian: postgresql)",
+    )
     options = parser.parse_args()
     print(f"{platform.machine()}, {options.cells:,} cells\n")
+    with ExitStack() as stack:
+        draft = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        rows = made_up(draft / "sweep", options.cells)
+        uri = options.uri or tracking.default_uri(draft / "sweep")
+        if options.postgres:
+            database = stack.enter_context(servers.postgres())
+            workers = ["--workers", str(os.cpu_count())]
+            uri = stack.enter_context(servers.mlflow_server(draft, database, workers))
+        measured(draft / "sweep", uri, rows)
+
+
+def measured(folder: Path, uri: str, rows: list[dict[str, object]]) -> None:
+    """Record twice, then count what is there; a run too few, or one twice, ends it with an error."""
+    cells = len({row["cell_id"] for row in rows})
     print("| | seconds | ms a cell | runs made |\n|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as draft:
-        folder = Path(draft) / "sweep"
-        rows = made_up(folder, options.cells)
-        uri = options.uri or tracking.default_uri(folder)
-        for told in ("recorded", "recorded again"):
-            start = perf_counter()
-            done = tracking.record(folder, uri, EXPERIMENT, rows)
-            seconds = perf_counter() - start
-            if not done.recorded:
-                raise SystemExit(done.reason)
-            each = 1000 * seconds / options.cells
-            print(f"| {told} | {seconds:.1f} | {each:.1f} | {done.created:,} |", flush=True)
-        with mlflow_settings():
-            there = Runs(uri, EXPERIMENT, {"editsweep.sweep_id": SWEEP})._look()
+    for told in ("recorded", "recorded again"):
+        start = perf_counter()
+        done = tracking.record(folder, uri, EXPERIMENT, rows)
+        seconds = perf_counter() - start
+        if not done.recorded:
+            raise SystemExit(done.reason)
+        each = 1000 * seconds / cells
+        print(f"| {told} | {seconds:.1f} | {each:.1f} | {done.created:,} |", flush=True)
+    with mlflow_settings():
+        there = Runs(uri, EXPERIMENT, {"editsweep.sweep_id": SWEEP}).look()
     twice = sum(len(runs) > 1 for runs in there.values())
-    whole = sum(len(run.data.metrics) == 4 * len(AXES) for (run,) in there.values())
+    whole = sum(
+        len(run.data.metrics) == 4 * len(AXES) and run.info.status == "FINISHED"
+        for (kind, _), runs in there.items()
+        for run in runs[:1]
+        if kind == "cell"
+    )
     print(f"\n{len(there):,} runs are there, {twice} twice, {whole:,} with all their metrics")
+    if (len(there), twice, whole) != (cells + 1, 0, cells):
+        raise SystemExit("runs are missing, or there twice")
 
 
 def made_up(folder: Path, cells: int) -> list[dict[str, object]]:

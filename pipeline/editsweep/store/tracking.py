@@ -6,14 +6,15 @@ recording changes nothing and one after more units brings the numbers up to date
 """
 
 import csv
+import hashlib
 import json
 import math
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,9 +30,12 @@ from editsweep.store.chains import ChainFiles
 from editsweep.store.manifest import Line
 from editsweep.store.store import SweepStore
 from editsweep.store.tracking_client import (
+    VERSION,
+    Content,
     Point,
     RecordResult,
     Runs,
+    Wanted,
     artifact_home,
     metric_name,
     tried,
@@ -41,10 +45,6 @@ from editsweep.store.tracking_client import (
 PREVIEW_ROWS = 500
 # Bytes; a larger edited model stays where it is, and a tag says where that is.
 LARGEST_ARTIFACT = 200 * 10**6
-
-# How recordings are made; with another number everything is written anew.
-VERSION = 1
-_CONTENT = "editsweep.content"
 
 _SWEEP_FILES = (
     "report.html",
@@ -156,57 +156,55 @@ class _Recorder:
         self.sweep = sweep
         self.sweep_id = str(sweep.plan["sweep_id"])
         self.runs = Runs(uri, experiment, {"editsweep.sweep_id": self.sweep_id})
-        self.client = self.runs.client
         self.units = _by_cell(sweep.plan["units"])
         self.rows = _by_cell(sweep.rows)
         self.along = _by_cell(sweep.along)
         self.parts = {kind: _slices(table) for kind, table in sweep.tables.items()}
 
     def run(self) -> RecordResult:
-        plan = self.sweep.plan
-        units = list(plan["units"])
-        start = self.sweep.span(units)[0] or None
-        name = str(plan["name"])
-        made = self.runs.find_or_make("sweep", self.sweep_id, name, start, {})
-        parent = str(made.info.run_id)
-        for path in [self.sweep.folder / name for name in _SWEEP_FILES]:
-            if path.exists():
-                self.client.log_artifact(parent, str(path))
-        for cell in plan["cells"]:
-            self._cell(cell, parent)
-        self._finish(parent, units)
-        above = self.runs.settle(parent)
-        return RecordResult(
-            recorded=True,
-            tracking_uri=without_password(self.runs.uri),
-            parent_run_id=above,
-            created=self.runs.created,
-            updated=self.runs.updated,
-        )
+        above = self._above()
+        wanted = [above, *(self._cell(cell, above) for cell in self.sweep.plan["cells"])]
+        there = self.runs.bring(wanted)
+        uri, run_id = without_password(self.runs.uri), str(there[above.who].info.run_id)
+        return RecordResult(True, uri, "", run_id, *self.runs.counted(wanted))
 
-    def _cell(self, cell: Mapping[str, Any], parent: str) -> None:
-        """Bring a cell's run up to date, unless it has all of this already."""
-        cell_id = str(cell["cell_id"])
+    def _above(self) -> Wanted:
+        """The run of the sweep itself."""
+        folder, plan = self.sweep.folder, self.sweep.plan
+        files = [name for name in _SWEEP_FILES if (folder / name).exists()]
+        sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files}
+        start, end, complete = self.sweep.span(plan["units"])
+        content = content_id([VERSION, sums, complete])
+
+        def fill(_: Any, draft: Path) -> Content:
+            for name in files:
+                shutil.copyfile(folder / name, draft / name)
+            return Content()
+
+        name = str(plan["name"])
+        times = start or None, end or None
+        return Wanted("sweep", self.sweep_id, name, content, fill, *times, complete)
+
+    def _cell(self, cell: Mapping[str, Any], above: Wanted) -> Wanted:
+        """The run of a cell, which is below that of the sweep."""
+        cell_id, label = str(cell["cell_id"]), str(cell["label"])
         units = self.units.get(cell_id, [])
-        start, end, _ = self.sweep.span(units)
-        tags = {"mlflow.parentRunId": parent}
-        run = self.runs.find_or_make("cell", cell_id, str(cell["label"]), start or None, tags)
-        run_id, content = str(run.info.run_id), self._content(cell, units)
-        if run.data.tags.get(_CONTENT) == content:
-            return
+        start, end, complete = self.sweep.span(units)
+        content, fill = self._content(cell, units), partial(self._fill, cell, end)
+        times = start or None, end or None
+        return Wanted("cell", cell_id, label, content, fill, *times, complete, above.who)
+
+    def _fill(self, cell: Mapping[str, Any], end: int, run: Any, draft: Path) -> Content:
+        cell_id = str(cell["cell_id"])
         values = {axis: cell[axis] for axis in _AXES if axis in cell}
         values |= {f"editor.{k}": value for k, value in flat(cell.get("params", {})).items()}
         values |= flat({key: cell[key] for key in ("restrain",) if key in cell})
         named = metrics(self.rows.get(cell_id, []))
         points = [Point(name, value, end) for name, value in named.items()]
-        self.runs.write(run_id, values, points + self._curves(cell_id))
-        data = f"{cell['dataset']}:{cell['split']}"
-        self.runs.dataset(run_id, data, str(cell["dataset_digest"]), "evaluation")
-        with tempfile.TemporaryDirectory() as draft:
-            self._files(Path(draft), cell_id)
-            self._edited_model(Path(draft), cell_id, run_id)
-            self.client.log_artifacts(run_id, draft)
-        self._finish(run_id, units, {_CONTENT: content})
+        self._files(draft, cell_id)
+        tags = self._edited_model(draft, cell_id)
+        data = f"{cell['dataset']}:{cell['split']}", str(cell["dataset_digest"]), "evaluation"
+        return Content(values, points + self._curves(cell_id), tags, data)
 
     def _content(self, cell: Mapping[str, Any], units: Sequence[Mapping[str, Any]]) -> str:
         """The content id of all that is written to a cell's run."""
@@ -229,18 +227,18 @@ class _Recorder:
             for name, value in metrics(own).items()
         ]
 
-    def _edited_model(self, draft: Path, cell_id: str, run_id: str) -> None:
+    def _edited_model(self, draft: Path, cell_id: str) -> dict[str, str]:
         """The file that holds a sequence's edited model, or a tag with its path if it is large."""
         files = ChainFiles(self.sweep.folder)
         units = [str(unit["unit_id"]) for unit in self.units.get(cell_id, [])]
         path = next((p for u in reversed(units) if (p := files.path(cell_id, u))), None)
         if path is None:
-            return
+            return {}
         if path.stat().st_size > LARGEST_ARTIFACT:
-            self.client.set_tag(run_id, "editsweep.edited_model", str(path.resolve()))
-            return
+            return {"editsweep.edited_model": str(path.resolve())}
         (draft / "edited_model").mkdir()
         shutil.copyfile(path, draft / "edited_model" / "patch.safetensors")
+        return {}
 
     def _files(self, draft: Path, cell_id: str) -> None:
         (draft / "results").mkdir()
@@ -250,18 +248,6 @@ class _Recorder:
             (draft / "results" / f"{kind}.arrow").write_bytes(schema.to_ipc(own))
             if kind == "answers":
                 _preview(draft / "preview" / "answers.csv", own.slice(0, PREVIEW_ROWS))
-
-    def _finish(
-        self,
-        run_id: str,
-        units: Sequence[Mapping[str, Any]],
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        _, end, complete = self.sweep.span(units)
-        status = "complete" if complete else "partial"
-        self.runs.write(run_id, {}, [], {"editsweep.status": status, **(tags or {})})
-        if complete:
-            self.client.set_terminated(run_id, "FINISHED", end or None)
 
 
 def _by_cell(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

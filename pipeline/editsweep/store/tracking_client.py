@@ -6,26 +6,45 @@ The only file that imports mlflow.
 import json
 import math
 import os
+import posixpath
 import re
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from editsweep.core import schema
 
+# How recordings are made; with another number everything is written anew.
+VERSION = 1
 _RUNS_A_PAGE = 1000
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _PREFIX = "editsweep."
 _KIND = _PREFIX + "kind"
+_CONTENT = _PREFIX + "content"
+_STATUS = _PREFIX + "status"
 _PARENT = "mlflow.parentRunId"
-_METRICS_A_BATCH = 1000
+# MLflow takes 1000 entities and a million bytes in one call.
+_METRICS_A_BATCH = 800
 _PARAMS_A_BATCH = 100
+_BYTES_A_BATCH = 500_000
 _PARAM_LENGTH = 6000
+_TAG_LENGTH = 8000
+_NAME_LENGTH = 250
+_DATASET_LENGTH = 500
 _DIGEST_LENGTH = 36
+# A server answers several at a time; an SQLite file has one writer.
+_WRITERS = 4
+# After each we look again; every one but the first two makes up for somebody else.
+_ROUNDS = 6
+_WAITS = (1.0, 4.0)  # seconds
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -33,6 +52,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -58,6 +78,41 @@ class Point:
     step: int = 0
 
 
+@dataclass(frozen=True)
+class Content:
+    """What a run is to hold beside its files; `data` is name, digest and use of what was read."""
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    points: Sequence[Point] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    data: tuple[str, str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A run that is to be there; `kind` and `key` are its identity.
+
+    `content` is the id of all that it is to hold. `fill` gives that: it gets the run and an empty
+    folder, into which it puts the run's files. `start` and `end` are ms since 1970. A run that is
+    not `complete` stays open. `under` is the identity of the run above it.
+    """
+
+    kind: str
+    key: str
+    name: str
+    content: str
+    fill: Callable[[Any, Path], Content]
+    start: int | None = None
+    end: int | None = None
+    complete: bool = True
+    under: tuple[str, str] | None = None
+
+    @property
+    def who(self) -> tuple[str, str]:
+        """Kind and key."""
+        return self.kind, self.key
+
+
 class Runs:
     """The runs of one experiment, which is made if it is not there.
 
@@ -65,55 +120,47 @@ class Runs:
     """
 
     def __init__(self, uri: str, experiment: str, among: Mapping[str, str]) -> None:
-        """What is there already, with the tags of `among`, is looked up once."""
-        from mlflow import MlflowClient
-
+        """Only runs with the tags of `among` are looked at, and new ones get them."""
         _check_reachable(uri)
-        self.client = MlflowClient(tracking_uri=uri)
+        self.client = _opened(uri)
         self.uri = uri
         self.experiment_id = self._experiment(experiment)
-        self.created = 0
-        self.updated = 0
+        self._remote = urlsplit(uri).scheme in ("http", "https")
         self._among = among
         self._made: set[str] = set()
-        self._there = {who: min(runs, key=_age) for who, runs in self._look().items()}
+        self._there: dict[tuple[str, str], Any] = {}
 
-    def find_or_make(
-        self, kind: str, key: str, name: str, start: int | None, tags: Mapping[str, str]
-    ) -> Any:
-        """The one run of this kind with this key; a new one gets `tags` too."""
-        found = self._there.get((kind, key))
-        if found is not None:
-            self.updated += 1
-            return found
-        own = {_KIND: kind, _key_tag(kind): key, _PREFIX + "schema_version": str(schema.VERSION)}
-        made = self.client.create_run(
-            self.experiment_id, start, {**self._among, **own, **tags}, name
-        )
-        self.created += 1
-        self._made.add(str(made.info.run_id))
-        return made
+    def bring(self, wanted: Sequence[Wanted]) -> dict[tuple[str, str], Any]:
+        """Have each of these runs once and whole; the runs by identity.
 
-    def settle(self, parent: str) -> str:
-        """Take back what somebody else made at the same time; the id of the run that is above all.
+        A call that fails after the server has done it is sent again by mlflow, and somebody else
+        may record the same at this moment: so a run can be there twice. Of such the first stays
+        and the others go, whoever made them. What stays and lacks something is written. Then we
+        look again, until nothing is left to do.
 
-        Of runs of one kind and key the first stays, whoever made it, and everybody deletes only
-        their own. All of them wrote the same numbers.
+        Raises:
+            OSError: others record the same all the time.
         """
-        there = list(self._look().values())
-        above = next((min(runs, key=_age) for runs in there if _holds(runs, parent)), None)
-        above_id = parent if above is None else str(above.info.run_id)
-        for runs in there:
-            first = min(runs, key=_age)
-            if first.data.tags.get(_PARENT, above_id) != above_id:
-                self.client.set_tag(first.info.run_id, _PARENT, above_id)
-            for run in runs:
-                if run is not first and run.info.run_id in self._made:
-                    self.client.delete_run(run.info.run_id)
-                    self.created -= 1
-        return above_id
+        for _ in range(_ROUNDS):
+            self._settle()
+            self._make([one for one in wanted if one.under is None])
+            self._make([one for one in wanted if one.under is not None])
+            todo = [one for one in wanted if not self._holds(one)]
+            if not todo:
+                return self._there
+            todo = [one for one in todo if one.who in self._there]
+            self._each(self._write_again, [one for one in todo if one.under is not None])
+            # Last, so that a run that looks finished has all its runs below it.
+            self._each(self._write_again, [one for one in todo if one.under is None])
+        raise OSError("others record the same at this time: record again when they are done")
 
-    def _look(self) -> dict[tuple[str, str], list[Any]]:
+    def counted(self, wanted: Sequence[Wanted]) -> tuple[int, int]:
+        """How many of these runs we made, and how many were there."""
+        made = sum(self._there[one.who].info.run_id in self._made for one in wanted)
+        return made, len(wanted) - made
+
+    def look(self) -> dict[tuple[str, str], list[Any]]:
+        """The runs by identity, each as often as it is there."""
         chosen = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in self._among.items())
         found: dict[tuple[str, str], list[Any]] = {}
         token = None
@@ -128,43 +175,106 @@ class Runs:
             if not token:
                 return found
 
-    def write(
-        self,
-        run_id: str,
-        params: Mapping[str, Any],
-        points: Sequence[Point],
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Log all of it in as few calls as may be; what is not finite is left out.
+    def _settle(self) -> None:
+        found = self.look()
+        self._there = {who: min(runs, key=_age) for who, runs in found.items()}
+        for who, runs in found.items():
+            for run in runs:
+                if run is not self._there[who]:
+                    self.client.delete_run(run.info.run_id)
 
-        Parameters that are there already must have the same value.
-        """
+    def _make(self, wanted: Sequence[Wanted]) -> None:
+        missing = [one for one in wanted if one.who not in self._there]
+        self._each(self._make_one, missing)
+        if missing:
+            self._settle()
+
+    def _make_one(self, one: Wanted) -> None:
+        tags = {**self._among, _KIND: one.kind, _key_tag(one.kind): one.key, **self._above(one)}
+        tags[_PREFIX + "schema_version"] = str(schema.VERSION)
+        name = plain_text(one.name, _NAME_LENGTH)
+        made = self.client.create_run(self.experiment_id, one.start, tags, name)
+        self._made.add(str(made.info.run_id))
+
+    def _above(self, one: Wanted) -> dict[str, str]:
+        above = None if one.under is None else self._there.get(one.under)
+        return {} if above is None else {_PARENT: str(above.info.run_id)}
+
+    def _holds(self, one: Wanted) -> bool:
+        run = self._there.get(one.who)
+        if run is None or (one.complete and run.info.status != "FINISHED"):
+            return False
+        tags = {_CONTENT: one.content, **self._above(one)}
+        return all(run.data.tags.get(name) == value for name, value in tags.items())
+
+    def _each(self, do: Callable[[Wanted], None], wanted: Sequence[Wanted]) -> None:
+        if not self._remote:
+            for one in wanted:
+                do(one)
+            return
+        with ThreadPoolExecutor(_WRITERS) as pool:
+            for _ in pool.map(do, wanted):
+                pass  # the first error is raised, and what has not begun then is left out
+
+    def _write_again(self, one: Wanted) -> None:
+        """Write, and once more if it is refused: two who write the same stand in each other's way."""
+        from mlflow.exceptions import MlflowException, RestException
+
+        run_id = self._there[one.who].info.run_id
+        refused = RestException if self._remote else MlflowException
+        try:
+            self._write(one)
+        except refused:
+            if self.client.get_run(run_id).info.lifecycle_stage == "active":
+                self._write(one)  # else somebody else has settled it: the next round sees
+
+    def _write(self, one: Wanted) -> None:
+        """Files first, then numbers, then the tags that say so; closed at the very end."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        run = self._there[one.who]
+        run_id = str(run.info.run_id)
+        with tempfile.TemporaryDirectory() as draft:
+            content = one.fill(run, Path(draft))
+            if any(Path(draft).iterdir()):  # the client's own call asks for the run once more
+                place: Any = get_artifact_repository(run.info.artifact_uri, self.uri)
+                place.log_artifacts(draft)
+        if content.data is not None:
+            self._dataset(run_id, *content.data)
+        status = "complete" if one.complete else "partial"
+        tags = {**content.tags, **self._above(one), _CONTENT: one.content, _STATUS: status}
+        self._numbers(run_id, content, tags)
+        if one.complete:
+            self.client.set_terminated(run_id, "FINISHED", one.end)
+
+    def _numbers(self, run_id: str, content: Content, tags: Mapping[str, str]) -> None:
+        """All in as few calls as may be, the tags in the last; what is not finite is left out."""
         from mlflow.entities import Metric, Param, RunTag
 
-        named = [
-            Param(metric_name(name), _param(value)[:_PARAM_LENGTH])
-            for name, value in params.items()
-        ]
+        # In a mapping, as two names may become one.
+        named = {metric_name(name): _param(value) for name, value in content.params.items()}
         numbers = [
             Metric(metric_name(p.name), p.value, p.time, p.step)
-            for p in points
+            for p in content.points
             if math.isfinite(p.value)
         ]
-        marks = [RunTag(name, value) for name, value in (tags or {}).items()]
-        while named or numbers or marks:
+        marks = [RunTag(name, plain_text(value, _TAG_LENGTH)) for name, value in tags.items()]
+        params = [Param(name, value) for name, value in named.items()]
+        calls = list(zip_longest(_batches(params), _chunks(numbers, _METRICS_A_BATCH)))
+        for place, (some, points) in enumerate(calls or [(None, None)], 1):
             self.client.log_batch(
                 run_id,
-                metrics=numbers[:_METRICS_A_BATCH],
-                params=named[:_PARAMS_A_BATCH],
-                tags=marks,
+                params=some or [],
+                metrics=points or [],
+                tags=marks if place >= len(calls) else [],
                 synchronous=True,
             )
-            numbers, named, marks = numbers[_METRICS_A_BATCH:], named[_PARAMS_A_BATCH:], []
 
-    def dataset(self, run_id: str, name: str, digest: str, context: str) -> None:
+    def _dataset(self, run_id: str, name: str, digest: str, context: str) -> None:
         """Say which data the run read."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
+        name = plain_text(name, _DATASET_LENGTH)
         source = json.dumps({"uri": name})
         dataset = Dataset(
             name=name, digest=digest[:_DIGEST_LENGTH], source_type="local", source=source
@@ -187,6 +297,19 @@ class Runs:
         return str(found.experiment_id)
 
 
+def _opened(uri: str) -> Any:
+    """A client. Who opens a new database makes its tables: of two at once, one has to wait."""
+    from mlflow import MlflowClient
+    from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+    for wait in _WAITS:
+        try:
+            return MlflowClient(tracking_uri=uri)
+        except (IntegrityError, ProgrammingError):  # the table is there: the other one made it
+            time.sleep(wait)
+    return MlflowClient(tracking_uri=uri)
+
+
 def _check_reachable(uri: str) -> None:
     """MLflow would try a database that is down for more than a minute and a half."""
     parts = urlsplit(uri)
@@ -207,8 +330,25 @@ def _age(run: Any) -> tuple[int, str]:
     return run.info.start_time, run.info.run_id
 
 
-def _holds(runs: Sequence[Any], run_id: str) -> bool:
-    return any(run.info.run_id == run_id for run in runs)
+_T = TypeVar("_T")
+
+
+def _chunks(items: Sequence[_T], size: int) -> list[Sequence[_T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _batches(params: Iterable[Any]) -> list[list[Any]]:
+    """Parameters, as many in a batch as MLflow takes in number and in bytes."""
+    batches: list[list[Any]] = []
+    size = 0
+    for param in params:
+        more = len(json.dumps(param.value))
+        if not batches or len(batches[-1]) == _PARAMS_A_BATCH or size + more > _BYTES_A_BATCH:
+            batches.append([])
+            size = 0
+        batches[-1].append(param)
+        size += more
+    return batches
 
 
 def tried(uri: str, write: Callable[[], RecordResult]) -> RecordResult:
@@ -227,8 +367,16 @@ def without_password(text: str) -> str:
 
 
 def metric_name(text: str) -> str:
-    """`text` with what MLflow refuses in a name replaced by `_`."""
-    return re.sub(r"[^\w\-. /]", "_", text)[:250]
+    """`text` with what MLflow refuses in a name, or would read as a path, replaced by `_`."""
+    name = re.sub(r"[^\w\-. /]", "_", text)[:_NAME_LENGTH]
+    if name.startswith((".", "/")) or posixpath.normpath(name) != name:
+        name = re.sub(r"^\.+", "_", name.replace("/", "_")) or "_"
+    return name
+
+
+def plain_text(text: str, length: int) -> str:
+    """At most so many characters of `text`, those that no database takes replaced by U+FFFD."""
+    return re.sub("[\x00\ud800-\udfff]", "\ufffd", text[:length])
 
 
 def artifact_home(uri: str) -> str | None:
@@ -251,5 +399,5 @@ def mlflow_settings() -> Iterator[None]:
 
 
 def _param(value: object) -> str:
-    plain = isinstance(value, str)
-    return str(value) if plain else json.dumps(value, sort_keys=True, default=str)
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    return plain_text(text, _PARAM_LENGTH)

@@ -1,11 +1,23 @@
 """What is one run in MLflow, as a training and a tracing are; a sweep is many (`tracking`)."""
 
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from editsweep.store.tracking_client import Point, RecordResult, Runs, tried, without_password
+from editsweep.core.ids import content_id
+from editsweep.store.tracking_client import (
+    VERSION,
+    Content,
+    Point,
+    RecordResult,
+    Runs,
+    Wanted,
+    tried,
+    without_password,
+)
 
 
 @dataclass(frozen=True)
@@ -41,20 +53,28 @@ def record_one(made: OneRun, tracking_uri: str, experiment: str) -> RecordResult
 
 
 def _record(runs: Runs, made: OneRun) -> RecordResult:
-    tags = {f"editsweep.{name}": value for name, value in made.tags.items()}
-    run = runs.find_or_make(made.kind, made.key, made.name, None, tags)
-    run_id, time = str(run.info.run_id), int(run.info.start_time)
-    points = [Point(name, value, time, step) for name, value, step in made.points]
-    runs.write(run_id, made.params, points)
-    if made.data is not None:
-        runs.dataset(run_id, *made.data, made.kind)
-    for name, text in made.texts.items():
-        runs.client.log_text(run_id, text, name)
-    for name in made.files:
-        below = str(Path(name).parent)
-        runs.client.log_artifact(run_id, str(made.folder / name), None if below == "." else below)
-    if run.info.status == "RUNNING":
-        runs.client.set_tag(run_id, "editsweep.status", "complete")
-        runs.client.set_terminated(run_id, "FINISHED")
+    content = content_id([VERSION, repr(replace(made, folder=Path()))])
+    wanted = [Wanted(made.kind, made.key, made.name, content, partial(_fill, made))]
+    (run,) = runs.bring(wanted).values()
     uri = without_password(runs.uri)
-    return RecordResult(True, uri, "", run_id, runs.created, runs.updated)
+    return RecordResult(True, uri, "", str(run.info.run_id), *runs.counted(wanted))
+
+
+def _fill(made: OneRun, run: Any, draft: Path) -> Content:
+    for name, text in made.texts.items():
+        _below(draft, name).write_text(text, encoding="utf-8")
+    for name in made.files:
+        shutil.copyfile(made.folder / name, _below(draft, name))
+    time = int(run.info.start_time)
+    return Content(
+        made.params,
+        [Point(name, value, time, step) for name, value, step in made.points],
+        {f"editsweep.{name}": value for name, value in made.tags.items()},
+        None if made.data is None else (*made.data, made.kind),
+    )
+
+
+def _below(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path

@@ -1,13 +1,9 @@
 """Recording in MLflow: complete, once, brought up to date, and never in the sweep's way."""
 
 import os
-import signal
 import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,7 @@ from editsweep.core import schema
 from editsweep.errors import ConfigError, StoreError
 from editsweep.store import tracking, tracking_client
 from editsweep.store.chains import ChainFiles
-from editsweep.store.tracking_client import Runs
+from editsweep.store.tracking_client import Content, Runs, Wanted
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -107,13 +103,13 @@ def test_what_is_there_already_is_found_on_every_page_and_not_written_again(
     sweep.commit()
     tracking.record(sweep.folder, None, "demo", rows(sweep))
     written: list[str] = []
-    whole = Runs.write
+    whole = Runs._numbers
 
-    def write(self: Runs, run_id: str, params: Any, points: Any, tags: Any = None) -> None:
-        written.extend([run_id] if points else [])
-        whole(self, run_id, params, points, tags)
+    def write(self: Runs, run_id: str, content: Any, tags: Any) -> None:
+        written.append(run_id)
+        whole(self, run_id, content, tags)
 
-    monkeypatch.setattr(Runs, "write", write)
+    monkeypatch.setattr(Runs, "_numbers", write)
     again = tracking.record(sweep.folder, None, "demo", rows(sweep))
     assert (again.created, again.updated, written) == (0, 5, [])
     changed = [*rows(sweep)[:-1], rows(sweep, 0.7)[-1]]
@@ -122,28 +118,36 @@ def test_what_is_there_already_is_found_on_every_page_and_not_written_again(
     assert written == [last.info.run_id]
 
 
-def test_of_two_that_record_at_the_same_time_one_takes_its_runs_back(tmp_path: Path) -> None:
+def nothing(run: Any, draft: Path) -> Content:
+    return Content()
+
+
+def test_of_two_that_record_at_the_same_time_the_first_run_stays(tmp_path: Path) -> None:
     uri, among = f"sqlite:///{tmp_path}/mlflow.db", {"editsweep.sweep_id": "s"}
     first, second = Runs(uri, "demo", among), Runs(uri, "demo", among)
-    parents = {}
-    for user in (first, second):
-        made = user.find_or_make("sweep", "s", "demo", 5, {})
-        parents[user] = made.info.run_id
-        above = {"mlflow.parentRunId": parents[user]}
-        for cell in ("a", "b"):
-            user.find_or_make("cell", cell, cell, None, above)
-    kept = {user: user.settle(parent) for user, parent in parents.items()}
-    assert set(kept.values()) == {min(parents.values())}
-    there = Runs(uri, "demo", among)._look()
-    assert {who: len(found) for who, found in there.items()} == {
+
+    def meanwhile(run: Any, draft: Path) -> Content:
+        """The other one made the same runs and was killed."""
+        if not second._made:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(second, "_settle", lambda: None)
+                second._make([replace(one, start=4) for one in wanted])
+        return Content()
+
+    above = Wanted("sweep", "s", "demo", "1", nothing, 5)
+    cells = [Wanted("cell", key, key, "1", meanwhile, 5, under=above.who) for key in "ab"]
+    wanted = [above, *cells]
+    there = first.bring(wanted)
+    assert {who: len(found) for who, found in first.look().items()} == {
         ("sweep", "s"): 1,
         ("cell", "a"): 1,
         ("cell", "b"): 1,
     }
-    for (kind, _), (run,) in there.items():
-        if kind == "cell":
-            assert run.data.tags["mlflow.parentRunId"] == min(parents.values())
-    assert first.created + second.created == 3
+    assert {run.info.run_id for run in there.values()} == second._made
+    for one in cells:
+        assert there[one.who].data.tags["mlflow.parentRunId"] == there[above.who].info.run_id
+    assert {run.info.status for run in there.values()} == {"FINISHED"}
+    assert first.counted(wanted) == (0, 3)
 
 
 def test_artifacts_are_the_cells_own_tables(synthetic: Callable[..., Any], tmp_path: Path) -> None:
@@ -198,50 +202,79 @@ def test_metric_names_are_what_mlflow_takes() -> None:
     assert set(tracking.metrics([one, two])) == {"a_b.m_x_.t", "a_b.m_x_.t.n", "a_b.m_x_.g.n"}
 
 
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("a b/c.d-e", "a b/c.d-e"),
+        ("a//b", "a__b"),
+        ("/a", "_a"),
+        ("../a", "__a"),
+        ("..", "_"),
+        ("", "_"),
+        ("é\n🦙", "é__"),
+        ("x" * 251, "x" * 250),
+    ],
+)
+def test_any_name_becomes_one_that_mlflow_takes(name: str, taken: str) -> None:
+    from mlflow.utils.validation import _validate_metric_name, _validate_param_name
+
+    assert tracking_client.metric_name(name) == taken
+    _validate_metric_name(taken)
+    _validate_param_name(taken)
+
+
+def test_text_is_what_every_database_takes() -> None:
+    assert tracking_client.plain_text("a\0b\ud800🦙\n", 9) == "a\ufffdb\ufffd🦙\n"
+    assert tracking_client.plain_text("🦙" * 9, 3) == "🦙" * 3
+
+
+def test_parameters_are_sent_in_calls_that_mlflow_takes() -> None:
+    from mlflow.entities import Param
+
+    short = [Param(str(i), "x") for i in range(201)]
+    assert [len(batch) for batch in tracking_client._batches(short)] == [100, 100, 1]
+    wide = [Param(str(i), "🦙" * 6000) for i in range(15)]  # 12 bytes each in JSON
+    assert [len(batch) for batch in tracking_client._batches(wide)] == [6, 6, 3]
+    assert tracking_client._batches([]) == []
+
+
+@pytest.mark.parametrize("before", ["_dataset", "set_terminated"])
+def test_a_run_that_was_left_in_the_middle_is_open_and_made_whole(
+    synthetic: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    sweep = synthetic(edits=1)
+    sweep.commit()
+    uri = tracking.default_uri(sweep.folder)
+    from mlflow import MlflowClient
+
+    owner: Any = MlflowClient if before == "set_terminated" else Runs
+    whole, left = getattr(owner, before), [2]
+
+    def dies(*args: Any, **more: Any) -> Any:
+        left[0] -= 1
+        if not left[0]:
+            raise OSError("the disk is gone")
+        return whole(*args, **more)
+
+    monkeypatch.setattr(owner, before, dies)
+    assert "the disk is gone" in tracking.record(sweep.folder, None, "demo", rows(sweep)).reason
+    status = sorted(run.info.status for run in runs(uri).values())
+    assert status == ["FINISHED", *["RUNNING"] * 4]
+    done = tracking.record(sweep.folder, None, "demo", rows(sweep))
+    assert (done.reason, done.created, done.updated) == ("", 0, 5)
+    assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
+    assert {run.data.metrics.get("reliability.exact_match.n") for run in runs(uri).values()} == {
+        None,
+        40.0,
+    }
+
+
 def test_the_pages_are_served_to_this_machine_only(tmp_path: Path) -> None:
     command = tracking.ui_command(f"sqlite:///{tmp_path}/mlflow.db", 5001)
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false" in command
     with pytest.raises(ConfigError, match="open it in a browser"):
         tracking.ui_command("http://me:secret@mlflow:80", 5001)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = tracking.ui_command(f"sqlite:///{tmp_path}/server.db", port)
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        uri = f"http://127.0.0.1:{port}"
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{uri}/health", timeout=5).close()
-                break
-            except (urllib.error.URLError, OSError):
-                assert process.poll() is None, (tmp_path / "log").read_text()
-                time.sleep(0.3)
-        yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-@pytest.mark.slow
-def test_a_real_server_gets_the_same(synthetic: Callable[..., Any], server: str) -> None:
-    sweep = synthetic(edits=2)
-    sweep.commit()
-    first = tracking.record(sweep.folder, server, "demo", rows(sweep))
-    assert (first.recorded, first.reason, first.created) == (True, "", 5)
-    second = tracking.record(sweep.folder, server, "demo", rows(sweep))
-    assert (second.created, second.updated) == (0, 5)
-    assert len(runs(server)) == 5
 
 
 def test_a_sequence_has_its_curves_and_its_edited_model(
