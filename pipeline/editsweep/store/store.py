@@ -22,7 +22,7 @@ from editsweep.errors import StoreError
 from editsweep.store import durable, manifest
 from editsweep.store.ahead import WAITING, ahead
 from editsweep.store.lock import exclusive, is_held
-from editsweep.store.manifest import Found, Line
+from editsweep.store.manifest import Claim, Found, Line
 
 SLICE = 64
 _Made = TypeVar("_Made")
@@ -68,6 +68,7 @@ class SweepStore:
         self.folder = Path(folder)
         self.warnings: tuple[str, ...] = ()
         self._kept: dict[str, Line] | None = None
+        self._read_last: tuple[object, tuple[dict[str, list[Claim]], list[str]]] | None = None
 
     @contextmanager
     def locked(self) -> Iterator["SweepStore"]:
@@ -325,7 +326,7 @@ class SweepStore:
         Raises:
             StoreError: one of `unit_ids` is not kept.
         """
-        claims, warnings = manifest.claims(self._manifest)
+        claims, warnings = self._claims()
         wanted = sorted(claims if unit_ids is None else set(unit_ids))
         if absent := [unit for unit in wanted if unit not in claims]:
             raise StoreError(f"{self.folder}: no committed unit {', '.join(absent)}")
@@ -347,6 +348,14 @@ class SweepStore:
             yield one, made
         if unit_ids is None:
             self.warnings = (*warnings, *(faults[unit] for unit in claims if unit in faults))
+
+    def _claims(self) -> tuple[dict[str, list[Claim]], list[str]]:
+        """What the manifest says, read again only when it is another file than the last time."""
+        about = self._manifest.stat() if self._manifest.exists() else None
+        state = about and (about.st_mtime_ns, about.st_size, about.st_ino)
+        if self._read_last is None or self._read_last[0] != state:
+            self._read_last = state, manifest.claims(self._manifest)
+        return self._read_last[1]
 
     def _line(self, unit: Done) -> Line:
         if set(unit.parts) != set(schema.PARTS):

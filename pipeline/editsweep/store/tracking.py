@@ -60,7 +60,17 @@ _SWEEP_FILES = (
     "sweep.lock.yaml",
     "plan.json",
 )
-_AXES = ("model", "model_revision", "editor", "dataset", "split", "regime", "seed", "edits")
+_AXES = (
+    "model",
+    "model_revision",
+    "trust_remote_code",
+    "editor",
+    "dataset",
+    "split",
+    "regime",
+    "seed",
+    "edits",
+)
 
 
 def record(
@@ -116,11 +126,11 @@ def ui_command(tracking_uri: str, port: int) -> list[str]:
 
 @dataclass(frozen=True)
 class _Sweep:
-    """All that is written to MLflow, read before the first call."""
+    """What is written to MLflow; the tables of a cell are read when it is that cell's turn."""
 
     folder: Path
     plan: Mapping[str, Any]
-    tables: Mapping[str, pa.Table]
+    store: SweepStore
     lines: Mapping[str, Line]
     rows: Sequence[Mapping[str, Any]]
     along: Sequence[Mapping[str, Any]]
@@ -137,7 +147,7 @@ class _Sweep:
             plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise StoreError(f"{folder} has no plan.json: is it the folder of a sweep?") from None
-        return cls(folder, plan, store.tables(), store.committed(), rows, along)
+        return cls(folder, plan, store, store.committed(), rows, along)
 
     def time(self, unit_id: str) -> int:
         """When a unit was committed, in ms since 1970."""
@@ -159,7 +169,6 @@ class _Recorder:
         self.units = _by_cell(sweep.plan["units"])
         self.rows = _by_cell(sweep.rows)
         self.along = _by_cell(sweep.along)
-        self.parts = {kind: _slices(table) for kind, table in sweep.tables.items()}
 
     def run(self) -> RecordResult:
         above = self._above()
@@ -243,8 +252,9 @@ class _Recorder:
     def _files(self, draft: Path, cell_id: str) -> None:
         (draft / "results").mkdir()
         (draft / "preview").mkdir()
-        for kind, slices in self.parts.items():
-            own = slices.get(cell_id, self.sweep.tables[kind].slice(0, 0))
+        units = [str(unit["unit_id"]) for unit in self.units.get(cell_id, [])]
+        kept = [unit for unit in units if unit in self.sweep.lines]
+        for kind, own in self.sweep.store.tables(kept).items():
             (draft / "results" / f"{kind}.arrow").write_bytes(schema.to_ipc(own))
             if kind == "answers":
                 _preview(draft / "preview" / "answers.csv", own.slice(0, PREVIEW_ROWS))
@@ -254,15 +264,6 @@ def _by_cell(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, A
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         found.setdefault(str(row["cell_id"]), []).append(row)
-    return found
-
-
-def _slices(table: pa.Table) -> dict[str, pa.Table]:
-    """The rows of each cell, which stand together: the table is sorted by sweep and cell."""
-    found, start = {}, 0
-    for counted in table["cell_id"].value_counts().to_pylist():
-        found[counted["values"]] = table.slice(start, counted["counts"])
-        start += counted["counts"]
     return found
 
 
