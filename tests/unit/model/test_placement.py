@@ -31,6 +31,7 @@ from editsweep.model.merge import merged
 from editsweep.model.moments import second_moments
 from editsweep.model.placement import cuts, device_map, spread
 from editsweep.model.restrain import Restraint
+from editsweep.model.tail import Tail, TailRow
 from editsweep.model.tiny import TINY_TYPES, tiny_model
 from editsweep.model.tracing import TraceSettings, trace
 from editsweep.run.evaluate import AskSettings, UnitIds, ask_base, evaluate
@@ -256,6 +257,16 @@ def test_editors_have_the_bits_of_one_device(spec):
 
 def test_a_value_after_a_norm():
     alone, apart = both("gemma2", measured(MemitSpec(layers=(0, 1), steps=2, weight=10.0)))
+    assert alone == apart
+
+
+def test_a_selected_tail_has_the_bits_of_one_device():
+    def ask(model):
+        tail = Tail.of(model, [TailRow((5, 6, 7, 8), 2), TailRow((9, 10, 11, 12), 2)], 1)
+        few = tail.select(torch.tensor([1], device=model.device))
+        return few.run(torch.zeros_like(few.output)).tolist()
+
+    alone, apart = both("llama", ask)
     assert alone == apart
 
 
