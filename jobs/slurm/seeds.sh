@@ -18,6 +18,7 @@ cpus=8
 gpus=0
 patience=300
 seeds=(0 1 2)
+metrics=
 options=(--workers 8 --threads 1)
 sweep='name: smoke
 models:
@@ -136,7 +137,7 @@ if [ "$nodes" -gt 1 ]; then
   address=$ip:$port
   start_ray "$head" --head --node-ip-address="$ip" --port="$port" --temp-dir="$scratch" \
     --include-dashboard=false --ray-client-server-port=$((port + 1)) \
-    --dashboard-agent-listen-port=$((port + 2))
+    --dashboard-agent-listen-port=$((port + 2)) ${metrics:+--metrics-export-port="$metrics"}
   deadline=$((SECONDS + patience))
   until (: <"/dev/tcp/$ip/$port") 2>/dev/null; do
     none_ended || fail "Ray's head did not start on $head, see above"

@@ -12,7 +12,7 @@ import yaml
 
 from editsweep.errors import ConfigError
 from editsweep.launch import TARGETS
-from editsweep.launch.job import Job, make_job, make_target
+from editsweep.launch.job import Job, RunFlags, make_job, make_target
 from editsweep.run.sweep import parse_sweep, sweep_text
 
 ROOT = Path(__file__).parents[3]
@@ -191,6 +191,54 @@ def test_no_worker_is_wider_than_a_node(settings, units, shared):
 def test_more_workers_than_the_nodes_hold_are_refused():
     with pytest.raises(ConfigError, match="cores"):
         target("slurm", "cpus=2", "workers=3").render(job())
+
+
+FLAGS = RunFlags(gpus_per_worker=0.5, unit_timeout=90.0)
+
+
+@pytest.mark.parametrize(
+    ("to", "settings"),
+    [
+        ("ray", []),
+        ("slurm", ["cpus=8", "gpus=1"]),
+        ("slurm", ["nodes=2", "cpus=8", "gpus=1"]),
+        ("slurm", ["exclusive=true"]),
+        ("kuberay", ["gpus=1"]),
+    ],
+)
+def test_every_target_passes_the_flags_of_run_on(to, settings):
+    assert "--gpus-per-worker 0.5 --unit-timeout 90.0" in target(to, *settings).render(
+        job(flags=FLAGS)
+    )
+
+
+def test_workers_share_gpus_as_they_are_told_to():
+    script = target("slurm", "nodes=2", "cpus=8", "gpus=1").render(job(flags=FLAGS))
+    assert "options=(--workers 4 --threads 4 " in script
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"gpus_per_worker": 2.0}, {"gpus_per_worker": 0.0}, {"unit_timeout": 0.0}]
+)
+def test_a_flag_that_run_would_refuse_is_refused_at_once(wrong):
+    with pytest.raises(ConfigError, match=r"--(gpus-per-worker|unit-timeout)"):
+        RunFlags(**wrong)
+
+
+def test_who_starts_ray_gets_the_port_of_metrics():
+    flagged = job(flags=RunFlags(metrics_port=9100))
+    assert "--metrics-port 9100)" in target("slurm", "cpus=2").render(flagged)
+    over_nodes = target("slurm", "cpus=2", "nodes=2").render(flagged)
+    assert "metrics=9100\n" in over_nodes
+    assert "--metrics-port" not in over_nodes
+    _, made = yaml.safe_load_all(target("kuberay").render(flagged))
+    spec = made["spec"]
+    assert (
+        spec["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["metrics-export-port"] == "9100"
+    )
+    assert "--metrics-port" not in spec["entrypoint"]
+    with pytest.raises(ConfigError, match="--metrics-port"):
+        target("ray").render(flagged)
 
 
 def test_ray_gets_a_command_that_takes_every_word_as_it_is(tmp_path):
