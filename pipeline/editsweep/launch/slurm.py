@@ -158,7 +158,7 @@ class Slurm:
             yield f"array=0-{len(self.seeds) - 1}"
         if self.nodes > 1:
             yield "no-kill"  # a lost node costs what was in flight on it
-        yield f"signal=B:TERM@{self.warn}"
+        yield f"signal=B:USR1@{self.warn}"
         yield "requeue"
 
     def _flags(self, job: Job) -> RunFlags:
