@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from editsweep.core import schema
+from editsweep.core.scrub import scrubbed
 from editsweep.core.types import Answer, EditRequest, Measurement, Probe
 from editsweep.editors.base import Edited
 from editsweep.metrics.answers import scored as scored_of
@@ -158,7 +159,7 @@ def _edit_row(edit: Made, before: Answers, ids: UnitIds, seconds: tuple[float, f
         "known": _known(before[request.edit_id, request.all_probes[0].probe_id]),
         "status": "failed" if error else "ok",
         "error_kind": error.kind if error else None,
-        "error_text": error.reason if error else None,
+        "error_text": scrubbed(error.reason) if error else None,
         "edit_s": seconds[0],
         "probe_s": seconds[1],
         "steps": outcome.steps,

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from editsweep.core.scrub import scrubbed
 from editsweep.core.types import EditRequest
 from editsweep.editors.base import EditorSpec
 from editsweep.errors import ConfigError, DataError, EditError, ModelError
@@ -89,6 +90,7 @@ class Failure:
         kind = error.kind if isinstance(error, EditError) else type(error).__name__
         text = error.reason if isinstance(error, EditError) else str(error) or kind
         trace = "".join(traceback.format_exception(error))
+        text, trace = scrubbed(text), scrubbed(trace)
         return cls(kind, text, trace, isinstance(error, ConfigError | DataError | ModelError))
 
 

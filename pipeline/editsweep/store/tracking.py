@@ -24,6 +24,7 @@ from editsweep.core import schema
 from editsweep.core.cells import guarded
 from editsweep.core.ids import content_id
 from editsweep.core.names import flat
+from editsweep.core.scrub import scrubbed
 from editsweep.errors import ConfigError, StoreError
 from editsweep.store.chains import ChainFiles
 from editsweep.store.manifest import Line
@@ -35,7 +36,6 @@ from editsweep.store.tracking_client import (
     artifact_home,
     metric_name,
     tried,
-    without_password,
 )
 
 PREVIEW_ROWS = 500
@@ -60,7 +60,17 @@ _SWEEP_FILES = (
     "sweep.lock.yaml",
     "plan.json",
 )
-_AXES = ("model", "model_revision", "editor", "dataset", "split", "regime", "seed", "edits")
+_AXES = (
+    "model",
+    "model_revision",
+    "trust_remote_code",
+    "editor",
+    "dataset",
+    "split",
+    "regime",
+    "seed",
+    "edits",
+)
 
 
 def record(
@@ -103,7 +113,7 @@ def ui_command(tracking_uri: str, port: int) -> list[str]:
         ConfigError: the URI is a server's, which has its own pages.
     """
     if urlsplit(tracking_uri).scheme in ("http", "https"):
-        raise ConfigError(f"{without_password(tracking_uri)} is a server: open it in a browser")
+        raise ConfigError(f"{scrubbed(tracking_uri)} is a server: open it in a browser")
     home = artifact_home(tracking_uri)
     return [
         *("env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", "MLFLOW_DISABLE_TELEMETRY=true"),
@@ -178,7 +188,7 @@ class _Recorder:
         above = self.runs.settle(parent)
         return RecordResult(
             recorded=True,
-            tracking_uri=without_password(self.runs.uri),
+            tracking_uri=scrubbed(self.runs.uri),
             parent_run_id=above,
             created=self.runs.created,
             updated=self.runs.updated,

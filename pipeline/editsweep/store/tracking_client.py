@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from editsweep.core import schema
+from editsweep.core.scrub import scrubbed
 
 _RUNS_A_PAGE = 1000
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -142,7 +143,7 @@ class Runs:
         from mlflow.entities import Metric, Param, RunTag
 
         named = [
-            Param(metric_name(name), _param(value)[:_PARAM_LENGTH])
+            Param(metric_name(name), scrubbed(_param(value))[:_PARAM_LENGTH])
             for name, value in params.items()
         ]
         numbers = [
@@ -150,7 +151,7 @@ class Runs:
             for p in points
             if math.isfinite(p.value)
         ]
-        marks = [RunTag(name, value) for name, value in (tags or {}).items()]
+        marks = [RunTag(name, scrubbed(value)) for name, value in (tags or {}).items()]
         while named or numbers or marks:
             self.client.log_batch(
                 run_id,
@@ -212,18 +213,13 @@ def _holds(runs: Sequence[Any], run_id: str) -> bool:
 
 
 def tried(uri: str, write: Callable[[], RecordResult]) -> RecordResult:
-    """What `write` says; where it fails, why, without the password of the URI."""
+    """What `write` says; where it fails, why, without secrets."""
     with mlflow_settings():
         try:
             return write()
         except Exception as error:  # mlflow lets through errors of requests, SQLAlchemy, the disk
             first = str(error).strip().splitlines() or [type(error).__name__]
-            return RecordResult(False, without_password(uri), without_password(first[0][:500]))
-
-
-def without_password(text: str) -> str:
-    """`text` with the user and password of any URL in it left out."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
+            return RecordResult(False, scrubbed(uri), scrubbed(first[0])[:500])
 
 
 def metric_name(text: str) -> str:

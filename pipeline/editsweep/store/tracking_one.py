@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from editsweep.store.tracking_client import Point, RecordResult, Runs, tried, without_password
+from editsweep.core.scrub import scrubbed
+from editsweep.store.tracking_client import Point, RecordResult, Runs, tried
 
 
 @dataclass(frozen=True)
@@ -56,5 +57,5 @@ def _record(runs: Runs, made: OneRun) -> RecordResult:
     if run.info.status == "RUNNING":
         runs.client.set_tag(run_id, "editsweep.status", "complete")
         runs.client.set_terminated(run_id, "FINISHED")
-    uri = without_password(runs.uri)
+    uri = scrubbed(runs.uri)
     return RecordResult(True, uri, "", run_id, runs.created, runs.updated)
