@@ -65,7 +65,7 @@ def plan(
         f"{len(made.cells)} cells, {len(made.units)} units, {edits} edits; first "
         f"{len(made.assets)} assets and the unedited model's answers in {len(made.bases)} slices"
     )
-    for line in (*made.left_out, *made.noted, *made.conflicts, *trained_first(made)):
+    for line in (*made.trusted, *made.left_out, *made.noted, *made.conflicts, *trained_first(made)):
         console.print(line, markup=False, soft_wrap=True)
 
 

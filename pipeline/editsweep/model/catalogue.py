@@ -19,6 +19,7 @@ _HUB = re.compile(r"([\w.-]+/[\w.-]+)@([0-9a-f]{40})")
 
 # What is read of a folder and fetched from the hub: no pickled checkpoint, no code.
 MODEL_FILES = ("*.safetensors", "*.json", "*.model", "merges.txt", "vocab.txt")
+CODE_FILES = "*.py"
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,10 @@ CATALOGUE: Mapping[str, ModelEntry] = {
 }
 
 
-def resolve(name_or_path: str) -> ModelEntry:
+def resolve(name_or_path: str, code: bool = False) -> ModelEntry:
     """The entry that a person means by a name, a folder, or `owner/name@commit`.
+
+    With `code` the revision of a folder covers the Python files in it, for they will be run.
 
     Raises:
         ConfigError: no entry and no folder has this name; the message has the nearest name.
@@ -179,7 +182,7 @@ def resolve(name_or_path: str) -> ModelEntry:
         return ModelEntry(repository.split("/")[1], "hub", repository, commit, dtype="auto")
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
-        return _of_folder(folder.resolve())
+        return _of_folder(folder.resolve(), code)
     if "/" in name_or_path:
         raise ModelError(
             f"there is no folder {name_or_path!r}; a model of the hub is pinned by its commit: "
@@ -193,10 +196,11 @@ def listing() -> list[dict[str, Any]]:
     return [asdict(entry) for entry in CATALOGUE.values()]
 
 
-def _of_folder(folder: Path) -> ModelEntry:
+def _of_folder(folder: Path, code: bool) -> ModelEntry:
     """The entry of a folder; its revision is the hash of every file that loading reads."""
+    patterns = (*MODEL_FILES, CODE_FILES) if code else MODEL_FILES
     files = sorted(
-        {path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}
+        {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     )
     names = [path.name for path in files]
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):

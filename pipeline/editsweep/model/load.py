@@ -1,6 +1,7 @@
 """From a name to a loaded model, the same bits every time."""
 
 import io
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -18,7 +19,7 @@ from transformers import logging as transformers_logging
 
 from editsweep.errors import ConfigError, ModelError
 from editsweep.model.cache import cache_root, publish
-from editsweep.model.catalogue import MODEL_FILES, ModelEntry, resolve
+from editsweep.model.catalogue import CODE_FILES, MODEL_FILES, ModelEntry, resolve
 from editsweep.model.families import family_of
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.tiny import tiny_model
@@ -33,11 +34,13 @@ def load(
     dtype: str | None = None,
     token_budget: int | None = None,
     allow_download: bool = False,
+    trust_remote_code: bool = False,
 ) -> LanguageModel:
     """A model ready to be edited and asked: evaluation mode, no gradients, SDPA where it has that.
 
     The first load of a quantised model de-quantises it into the cache, later ones read that. No
-    code from a repository is run and no pickled checkpoint is read.
+    pickled checkpoint is read, and no code that lies beside the weights is run without
+    `trust_remote_code`.
 
     Args:
         model: a catalogue entry, or what `resolve` takes.
@@ -45,6 +48,7 @@ def load(
         dtype: one of `DTYPES`; the entry's own when None.
         token_budget: tokens that one forward pass may hold; a default when None.
         allow_download: whether the hub may be asked; without it only the hub's local cache is.
+        trust_remote_code: whether Python code in the model's own folder may run.
 
     Raises:
         ConfigError: no such model, device or dtype.
@@ -57,7 +61,9 @@ def load(
         if precision != "auto":
             made.module.to(precision)
     else:
-        made = _read(entry, _folder(entry, allow_download), precision)
+        made = _read(
+            entry, _folder(entry, allow_download, trust_remote_code), precision, trust_remote_code
+        )
     made.module.to(place)
     return made if token_budget is None else replace(made, token_budget=token_budget)
 
@@ -102,22 +108,22 @@ def _random(entry: ModelEntry) -> LanguageModel:
     return made
 
 
-def _folder(entry: ModelEntry, allow_download: bool) -> Path:
+def _folder(entry: ModelEntry, allow_download: bool, trust: bool) -> Path:
     """A local folder with the model's safetensors, configuration and tokenizer."""
     if entry.source == "path":
         return Path(entry.location)
     if entry.source == "hub":
-        return _snapshot(entry, allow_download)
+        return _snapshot(entry, allow_download, trust)
     target = cache_root() / "models" / f"{entry.name}-{entry.revision[:16]}"
     return publish(lambda folder: _dequantise(entry, folder), target)
 
 
-def _snapshot(entry: ModelEntry, allow_download: bool) -> Path:
+def _snapshot(entry: ModelEntry, allow_download: bool, trust: bool) -> Path:
     try:
         found = snapshot_download(
             entry.location,
             revision=entry.revision,
-            allow_patterns=list(MODEL_FILES),
+            allow_patterns=[*MODEL_FILES, *((CODE_FILES,) if trust else ())],
             local_files_only=not allow_download,
         )
     except LocalEntryNotFoundError as error:
@@ -158,18 +164,27 @@ def _dequantise(entry: ModelEntry, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _read(entry: ModelEntry, folder: Path, precision: Any) -> LanguageModel:
+def _read(entry: ModelEntry, folder: Path, precision: Any, trust: bool) -> LanguageModel:
+    if trust:
+        _only_own_code(entry, folder)
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=trust
+            )
             module: Any = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=precision,
                 local_files_only=True,
                 use_safetensors=True,
-                trust_remote_code=False,
+                trust_remote_code=trust,
             )
     except (OSError, ValueError, SafetensorError) as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{entry.name}: {folder} needs Python code of its own, which would run as you. Read "
+                "it; then allow it in the sweep file, models: [{name: ..., trust_remote_code: true}]"
+            ) from error
         raise ModelError(f"{entry.name}: cannot read {folder}: {error}") from error
     if not tokenizer.is_fast:
         raise ModelError(
@@ -179,3 +194,15 @@ def _read(entry: ModelEntry, folder: Path, precision: Any) -> LanguageModel:
         tokenizer.pad_token = tokenizer.eos_token
     module.eval().requires_grad_(False)
     return LanguageModel(entry.name, entry.revision, module, tokenizer, family_of(module.config))
+
+
+def _only_own_code(entry: ModelEntry, folder: Path) -> None:
+    """Refuse code of another repository (`owner/name--module.Class`), which nothing pins."""
+    for file in ("config.json", "tokenizer_config.json"):
+        if (folder / file).is_file():
+            said = json.loads((folder / file).read_text(encoding="utf-8")).get("auto_map") or {}
+            if "--" in json.dumps(said):
+                raise ModelError(
+                    f"{entry.name}: {folder / file}: auto_map names code of another repository, "
+                    "which is not pinned: put that code into the folder"
+                )

@@ -78,7 +78,13 @@ def run_sweep(
     plan = make_plan(resolve(sweep))
     with SweepStore(folder).locked() as store, stoppable(shown.say) as stop:
         _bind(store, plan)
-        for warning in (*plan.left_out, *plan.noted, *plan.conflicts, *store.warnings):
+        for warning in (
+            *plan.trusted,
+            *plan.left_out,
+            *plan.noted,
+            *plan.conflicts,
+            *store.warnings,
+        ):
             shown.say(warning)
         work = Dispatch(plan, store, shown, stop, chosen.max_failures)
         if work.units_left == 0 and _is_finished(store):

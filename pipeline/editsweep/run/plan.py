@@ -113,6 +113,17 @@ class Plan:
         ]
 
     @property
+    def trusted(self) -> list[str]:
+        """A line for each model whose own code is run."""
+        models = dict.fromkeys(cell.model for cell in self.cells.values())
+        return [
+            f"WARNING: trust_remote_code runs the Python code that lies in {use.entry.location} as "
+            f"you, on every worker: read it first (model {use.entry.name})"
+            for use in models
+            if use.trust_remote_code
+        ]
+
+    @property
     def conflicts(self) -> list[str]:
         """A line for each dataset and regime in which edits of one model contradict each other."""
         pairs = {(cell.records.where, cell.regime): cell for cell in self.cells.values()}
@@ -227,7 +238,7 @@ def _cell_id(
 ) -> str:
     return content_id(
         {
-            "model": [model.entry.name, model.entry.revision, model.entry.dtype],
+            "model": model.described,
             "editor": editor.described,
             "dataset": [records.data.name, records.data.split, records.data.digest],
             "regime": str(regime),
@@ -256,7 +267,7 @@ def recipes_of(
         if source is not None:
             digest = (digests or {}).get(source) or source.corpus()[1]
         kind = f"{type(need).__module__}:{type(need).__qualname__}"
-        weights = [model.entry.name, model.entry.revision, model.entry.dtype]
+        weights = model.described
         # Where the data lie does not matter: what is in them does.
         own = {name: value for name, value in plain(need).items() if name != "source"}
         key = content_id([kind, own, digest, weights, __version__])
@@ -272,7 +283,7 @@ def _base_slices(
     for start in range(0, len(requests), size):
         chunk = requests[start : start + size]
         asked = [[r.edit_id, [p.probe_id for p in r.all_probes]] for r in chunk]
-        weights = [model.entry.name, model.entry.revision, model.entry.dtype]
+        weights = model.described
         yield BaseSlice(content_id([weights, asked, plain(settings), __version__]), model, chunk)
 
 
@@ -373,7 +384,12 @@ def _described(resolved: Resolved) -> dict[str, Any]:
     return {
         "name": sweep.name,
         "models": [
-            {"name": m.entry.name, "revision": m.entry.revision, "dtype": m.entry.dtype}
+            {
+                "name": m.entry.name,
+                "revision": m.entry.revision,
+                "dtype": m.entry.dtype,
+                **m.trust,
+            }
             for m in resolved.models
         ],
         "editors": [
@@ -415,6 +431,7 @@ def _cell_json(cell: Cell) -> dict[str, Any]:
         "model": cell.model.entry.name,
         "model_revision": cell.model.entry.revision,
         "model_dtype": cell.model.entry.dtype,
+        **cell.model.trust,
         "editor": cell.editor.name,
         "params": dict(cell.editor.params),
         **_restrained(cell.editor),

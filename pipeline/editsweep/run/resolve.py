@@ -28,10 +28,25 @@ from editsweep.run.sweep import DatasetChoice, EditorChoice, ModelChoice, Sweep
 
 @dataclass(frozen=True)
 class ModelUse:
-    """A model as this sweep uses it; `token_budget` None leaves it to the loader."""
+    """A model as this sweep uses it; `token_budget` None leaves it to the loader.
+
+    With `trust_remote_code` the revision of the entry of a folder covers its code too.
+    """
 
     entry: ModelEntry
     token_budget: int | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def described(self) -> list[str]:
+        """All that decides its answers, as plain JSON for ids."""
+        code = ["trust_remote_code"] if self.trust_remote_code else []
+        return [self.entry.name, self.entry.revision, self.entry.dtype, *code]
+
+    @property
+    def trust(self) -> dict[str, bool]:
+        """What plans say of its code: nothing, unless it is run."""
+        return {"trust_remote_code": True} if self.trust_remote_code else {}
 
 
 @dataclass(frozen=True)
@@ -226,8 +241,10 @@ def plain(spec: Any) -> dict[str, Any]:
 
 def model_use(choice: ModelChoice) -> ModelUse:
     """The model of the catalogue, with what the choice replaces."""
-    entry = resolve_model(choice.name)
-    return ModelUse(replace(entry, dtype=choice.dtype or entry.dtype), choice.token_budget)
+    trusted = choice.trust_remote_code
+    entry = resolve_model(choice.name, code=trusted)
+    entry = replace(entry, dtype=choice.dtype or entry.dtype)
+    return ModelUse(entry, choice.token_budget, trusted)
 
 
 def editor_uses(choice: EditorChoice, where: str) -> Iterator[EditorUse]:

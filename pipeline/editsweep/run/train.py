@@ -223,7 +223,8 @@ def _inline(job: TrainingJob, threads: int, work: Path, report: Callable[[Line],
     from editsweep.model.load import load
 
     torch.set_num_threads(threads)
-    model = load(job.model.entry, token_budget=job.model.token_budget)
+    use = job.model
+    model = load(use.entry, token_budget=use.token_budget, trust_remote_code=use.trust_remote_code)
     return job.trained.make(model, corpus_of(job.recipe), work, report=report)
 
 

@@ -228,7 +228,8 @@ def _trained(share: Share, report: Callable[[Line], None]) -> tuple[bytes, Any] 
     requirement = share.recipe.requirement
     assert isinstance(requirement, Trained)
     corpus = corpus_of(share.recipe)
-    model = load(share.model.entry, token_budget=share.model.token_budget)
+    use = share.model
+    model = load(use.entry, token_budget=use.token_budget, trust_remote_code=use.trust_remote_code)
     folder = making_folder(share.cache or cache_root(), share.recipe.key)
     with _one_start(folder, team, device) as work:
         asset = requirement.make(model, corpus, work, team, None if team.rank else report)

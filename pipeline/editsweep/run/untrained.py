@@ -47,6 +47,7 @@ def how_to_train(editor: str, spec: EditorSpec, recipe: Recipe, model: ModelUse)
         "name": entry.name,
         "dtype": entry.dtype if own else None,
         "token_budget": model.token_budget,
+        "trust_remote_code": model.trust_remote_code,
     }
     home = {"name": source.name, "path": source.path, "skip_bad": source.skip_bad}
     text = training_text(name, said, editor, spec, home)

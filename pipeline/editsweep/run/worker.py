@@ -111,7 +111,9 @@ class Worker:
             start = perf_counter()
             if self.gpus < 1 and torch.cuda.is_available():
                 torch.cuda.set_per_process_memory_fraction(self.gpus)
-            self._model = (use, load(use.entry, token_budget=use.token_budget))
+            trust = use.trust_remote_code
+            made = load(use.entry, token_budget=use.token_budget, trust_remote_code=trust)
+            self._model = (use, made)
             worker = f"{platform.node()}:{os.getpid()}"
             seconds = round(perf_counter() - start, 3)
             self._just_loaded = Loaded(use.entry.name, seconds, worker)
