@@ -23,9 +23,7 @@ NEEDED = {"kuberay": ["image=registry.example/editsweep:0.1.0", "claim=data"]}
 EXAMPLES = {
     "ray/smoke.yaml": ("ray", ["workers=2", "folder=/shared/project"]),
     "slurm/one-node.sh": ("slurm", ["cpus=8", "memory=32G", "time=12:00:00"]),
-    "slurm/shared-nodes.sh": ("slurm", ["nodes=4", "cpus=8", "gpus=2", "memory=64G"]),
-    "slurm/whole-nodes.sh": ("slurm", ["nodes=4", "cpus=64", "exclusive=true"]),
-    "slurm/seeds.sh": ("slurm", ["cpus=8", "seeds=[0,1,2]"]),
+    "slurm/many-nodes.sh": ("slurm", ["nodes=4", "cpus=8", "gpus=2", "memory=64G"]),
     "kuberay/smoke.yaml": ("kuberay", [*NEEDED["kuberay"], "workers=2", "gpus=1"]),
 }
 
@@ -165,6 +163,40 @@ def test_slurm_runs_exactly_what_was_meant(tmp_path):
     assert words[1:2] + words[3:] == (
         ["run", "--out", f"{ODD} out", "--workers", "4", "--threads", "1"]
     )
+
+
+HOSTILE = [
+    *("a b", "a'b", 'a"b', "$(touch hit)", "`touch hit`", "a;touch hit;", "a\ntouch hit\n", "-rf"),
+    *("a\\", "$HOME", "~", "*", "a&touch hit&", "\u202etouch\u202c", "\u2028x", "!!", "#", "\t"),
+]
+
+
+@pytest.mark.parametrize("word", HOSTILE)
+def test_hostile_words_come_back_as_they_are(word, tmp_path):
+    folder = tmp_path / f"{word} in"
+    folder.mkdir()
+    made = job(folder=str(folder), out=word, sweep=f"name: demo\nnote: {word!r}\n{word}")
+    scripts = {
+        "slurm": target("slurm", "cpus=4", f"bin={word}").render(made),
+        "nodes": target("slurm", "cpus=4", "nodes=2", f"bin={word}").render(made),
+        "ray": yaml.safe_load(target("ray").render(made))["entrypoint"],
+    }
+    for script in scripts.values():
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    (folder / "sweep.yaml").write_text(made.sweep)
+    for name in ("slurm", "ray"):
+        words, sweep = ran(scripts[name], folder, tmp_path)
+        assert sweep == made.sweep
+        assert (words[0], words[1], words[3], words[4]) == (str(folder), "run", "--out", word)
+    assert [p for p in tmp_path.rglob("*") if p.name in ("hit", "hit;", "hit&")] == []
+
+
+@pytest.mark.parametrize("name", [*(w for w in HOSTILE), "../up", "a/b", ".", "x" * 101])
+def test_a_name_that_becomes_a_path_is_checked(name):
+    with pytest.raises(ConfigError):
+        parse_sweep(
+            f"name: {json.dumps(name)}\nmodels: [tiny-llama]\neditors: [none]\ndatasets: [world]\n"
+        )
 
 
 def test_slurm_gives_each_seed_a_sweep_of_its_own(tmp_path):
