@@ -339,6 +339,28 @@ def test_the_ray_job_fits_what_is_published_of_its_schema(settings):
         jsonschema.validate(made, schema)
 
 
+def objects(value):
+    """Every mapping inside of plain JSON."""
+    if isinstance(value, dict):
+        yield value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in inner:
+        yield from objects(one)
+
+
+def test_the_schema_refuses_what_kubernetes_would_drop_without_a_word():
+    schema = json.loads((ROOT / "tests" / "data" / "rayjob.schema.json").read_text())
+    _, made = yaml.safe_load_all(target("kuberay", "gpus=2", "deadline=60").render(job()))
+    valid = jsonschema.Draft202012Validator(schema).is_valid
+    places = list(objects(made))
+    assert len(places) > 20
+    for place in places:
+        place["unheardOf"] = []
+        assert not valid(made)
+        del place["unheardOf"]
+    assert valid(made)
+
+
 def test_kubectl_gets_what_dry_run_shows(tmp_path, monkeypatch):
     fake = tmp_path / "kubectl"
     fake.write_text('#!/bin/sh\ncat >"$RECORD"\necho "$@" >"$RECORD.args"\necho "x created"\n')
