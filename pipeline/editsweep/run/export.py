@@ -107,6 +107,11 @@ def from_sweep(folder: Path, choice: Choice, cache: Path | None = None) -> Found
     """
     plan = read_plan(folder)
     cell = _cell(plan, choice.cell)
+    if cell.get("trust_remote_code"):
+        raise ConfigError(
+            f"{cell['label']!r} was made with code that lies in the model {cell['model']} "
+            "(trust_remote_code); only `run` runs such code, so its edits cannot be exported"
+        )
     kind = str(cell["regime"]).partition(":")[0]
     if kind not in _PATCH_OF:
         can = " or ".join(f"`{name}`" for name in _PATCH_OF)
@@ -159,7 +164,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 def _edited_again(wanted: _Wanted) -> Found:
     """The edit of one group, made anew as a worker would."""
     plan, cell, choice, cache = wanted.plan, wanted.cell, wanted.choice, wanted.cache
-    entry = _same_model(cell, choice.model)
+    entry = _same_model(cell["model"], cell["model_revision"], choice.model)
     use = ModelUse(replace(entry, dtype=cell.get("model_dtype", entry.dtype)))
     source = _source(cell, choice.data)
     group = _group(cell, _requests(plan, cell, source), choice)
@@ -190,7 +195,7 @@ def _kept_state(wanted: _Wanted) -> Found:
     data = next((d for unit in reversed(units) if (d := files.find(kept, unit))), None)
     if data is None:
         raise StoreError(f"{wanted.folder} keeps no whole state of {cell['label']!r}: run it again")
-    entry = _same_model(cell, choice.model)
+    entry = _same_model(cell["model"], cell["model_revision"], choice.model)
     entry = replace(entry, dtype=cell.get("model_dtype", entry.dtype))
     model, chain, said = load(entry), Chain.of(data), cell.get("restrain")
     restraint = None if said is None else Restraint.parse(said)
@@ -232,14 +237,8 @@ def _cell(plan: Mapping[str, Any], wanted: str | None) -> dict[str, Any]:
     raise unknown("cell", wanted, labels)
 
 
-def _same_model(cell: Mapping[str, Any], given: str | None) -> ModelEntry:
-    """The entry of a cell's model, or of `given` in its place; it must have the same weights."""
-    name, revision = cell["model"], cell["model_revision"]
-    if cell.get("trust_remote_code"):
-        raise ConfigError(
-            f"{cell['label']!r} was made with code that lies in the model {name} "
-            "(trust_remote_code); only `run` runs such code, so its edits cannot be exported"
-        )
+def _same_model(name: str, revision: str, given: str | None) -> ModelEntry:
+    """The entry of the model `name`, or of `given` in its place; it must have the same weights."""
     try:
         entry = resolve_model(given or name)
     except EditSweepError as error:
