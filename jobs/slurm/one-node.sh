@@ -7,7 +7,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=32G
 #SBATCH --time=12:00:00
-#SBATCH --signal=B:TERM@120
+#SBATCH --signal=B:USR1@120
 #SBATCH --requeue
 
 folder=/shared/project
@@ -19,6 +19,7 @@ cpus=8
 gpus=0
 patience=300
 seeds=()
+metrics=
 options=(--workers 8 --threads 1)
 sweep='name: smoke
 models:
@@ -73,6 +74,27 @@ tidy() {
   for step in ${steps[@]+"${steps[@]}"}; do wait "$step" 2>/dev/null || true; done
   rm -rf -- "$scratch"
 }
+# Slurm's warning goes to the driver, which keeps what is in flight and ends with 75: to be continued.
+# Before there is a driver there is nothing to keep.
+asked=
+driver=
+end() { # CODE
+  # Not after a cancellation: then the job is not running any more.
+  if [ "$1" -eq 75 ] && [ -n "$asked" ] \
+    && [ "$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
+    echo "editsweep: interrupted in time; queued again"
+    tidy
+    scontrol requeue "$SLURM_JOB_ID"
+  fi
+  exit "$1"
+}
+warn() { # SIGNAL
+  asked=yes
+  [ -n "$driver" ] || end 75
+  kill -"$1" "$driver" 2>/dev/null || true
+}
+trap 'warn USR1' USR1
+trap 'warn TERM' TERM
 mkdir -m 700 -- "$scratch" || fail "cannot make $scratch"
 trap tidy EXIT
 printf '%s' "$sweep" >"$scratch/sweep.yaml"
@@ -137,7 +159,7 @@ if [ "$nodes" -gt 1 ]; then
   address=$ip:$port
   start_ray "$head" --head --node-ip-address="$ip" --port="$port" --temp-dir="$scratch" \
     --include-dashboard=false --ray-client-server-port=$((port + 1)) \
-    --dashboard-agent-listen-port=$((port + 2))
+    --dashboard-agent-listen-port=$((port + 2)) ${metrics:+--metrics-export-port="$metrics"}
   deadline=$((SECONDS + patience))
   until (: <"/dev/tcp/$ip/$port") 2>/dev/null; do
     none_ended || fail "Ray's head did not start on $head, see above"
@@ -156,23 +178,14 @@ if [ "$nodes" -gt 1 ]; then
   run+=(--address "$address")
 fi
 
-# Slurm's warning goes to the driver, which keeps what is in flight and ends with 75: to be continued.
-asked=
 "${run[@]}" &
 driver=$!
-trap 'asked=yes; kill -TERM "$driver" 2>/dev/null || true' TERM
 code=0
 wait "$driver" || code=$?
 while kill -0 "$driver" 2>/dev/null; do
   code=0
   wait "$driver" || code=$?
 done
-
-# Not after a cancellation: then the job is not running any more.
-if [ "$code" -eq 75 ] && [ -n "$asked" ] \
-  && [ "$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
-  echo "editsweep: interrupted in time; queued again"
-  tidy
-  scontrol requeue "$SLURM_JOB_ID"
-fi
-exit "$code"
+# A driver that had not begun is ended by the warning itself.
+[ "$code" -ne $((128 + $(kill -l USR1))) ] || code=75
+end "$code"

@@ -230,13 +230,15 @@ def test_a_warning_keeps_what_is_done_and_queues_the_job_again(slurm):
     while not (manifest.exists() and manifest.stat().st_size):
         assert time.monotonic() < deadline, slurm.log()
         time.sleep(0.3)
-    # Slurm's own warning (--signal=B:TERM@...) comes to the batch shell like this.
-    assert slurm.run("scancel", "--batch", "--signal=TERM", number).returncode == 0
+    # Slurm's own warning (--signal=B:USR1@...) comes to the batch shell like this.
+    assert slurm.run("scancel", "--batch", "--signal=USR1", number).returncode == 0
     assert slurm.wait(number, ("PENDING", *ENDED))[0] == "PENDING", slurm.log()
     assert slurm.job(number)[2] == 1
     found = read_status(slurm.folder / "runs" / "long")
     assert 0 < found["units_done"] < found["units"]
     assert found["last_event"]["event"] == "interrupted"
+    assert len(manifest.read_text().splitlines()) == found["units_done"]
+    assert "queued again" in slurm.log()
     slurm.run("scancel", number)
 
 

@@ -3,6 +3,7 @@
 The root is the worst place to start from, because its `datasets/` folder has the name of a library.
 """
 
+import ast
 import json
 import os
 import pkgutil
@@ -12,8 +13,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import editsweep
+from editsweep.run import plain_yaml
 
 ROOT = Path(__file__).parents[2]
 TREE = ROOT / "tests" / "checks" / "tree.py"
@@ -163,6 +166,71 @@ def test_what_is_missing_is_told_with_how_to_get_it():
 def test_the_data_folder_does_not_pass_for_the_library_of_that_name():
     code = "import importlib.util as u; s = u.find_spec('datasets'); print(s and s.origin)"
     assert str(ROOT / "datasets") not in python(code)
+
+
+FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+FORBIDDEN_CALLS = {
+    *("eval", "exec", "torch.load", "torch.save", "os.system", "os.popen"),
+    *("yaml.load", "yaml.load_all", "yaml.full_load", "yaml.unsafe_load", "yaml.unsafe_load_all"),
+}
+
+
+def dangers(text: str) -> list[str]:
+    """What of a module could run code that came as data, or opens it to the network."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Import(names=names):
+                found += [a.name for a in names if a.name.split(".")[0] in FORBIDDEN_MODULES]
+            case ast.ImportFrom(module=str(module), names=names):
+                if module.split(".")[0] in FORBIDDEN_MODULES:
+                    found.append(module)
+                full = [f"{module}.{a.name}" for a in names]
+                found += [name for name in full if name in FORBIDDEN_CALLS]
+            case ast.Name() | ast.Attribute() if ast.unparse(node) in FORBIDDEN_CALLS:
+                found.append(ast.unparse(node))
+            case ast.keyword(arg="shell", value=value) if ast.unparse(value) != "False":
+                found.append("shell=True")
+            case ast.keyword(arg="trust_remote_code", value=ast.Constant(value=True)):
+                found.append("trust_remote_code=True")
+            case ast.Constant(value="0.0.0.0" | "::"):
+                found.append(node.value)
+    return found
+
+
+# Each with why it is none.
+ALLOWED = {
+    "launch/ray_jobs.py": ["0.0.0.0", "::"],  # refuses them
+    "run/plain_yaml.py": ["yaml.load"],  # with a safe loader, see below
+    "testing.py": ["pickle"],  # a spec there and back, as Ray would send it; reads nothing else
+}
+
+
+def test_nothing_runs_code_that_came_as_data():
+    package = Path(editsweep.__file__).parent
+    paths = sorted(package.rglob("*.py"))
+    assert len(paths) > 100
+    found = {str(p.relative_to(package)): dangers(p.read_text(encoding="utf-8")) for p in paths}
+    assert {name: what for name, what in found.items() if what} == ALLOWED
+    assert issubclass(plain_yaml._Loader, yaml.SafeLoader)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("import pickle", "import joblib.numpy_pickle", "from cloudpickle import dumps"),
+        *("torch.load(path)", "from torch import save", "eval('1')", "exec(text)"),
+        *("yaml.load(text, Loader=yaml.Loader)", "run('ls', shell=True)", "serve('0.0.0.0')"),
+        *("load(x, trust_remote_code=True)", "run('ls', shell=asked)", "of = torch.save"),
+    ],
+)
+def test_what_would_run_code_is_found(text):
+    assert len(dangers(text)) == 1
+
+
+def test_what_runs_no_code_is_left_alone():
+    text = "yaml.safe_load(a); model.eval(); run(b, shell=False); load(c, trust_remote_code=d)"
+    assert dangers(text) == []
 
 
 def test_the_tree_is_in_shape():

@@ -21,6 +21,7 @@ from editsweep.cli import (
     trace,
     train,
 )
+from editsweep.core.scrub import scrubbed
 from editsweep.errors import ConfigError, DataError, EditSweepError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 75
@@ -103,5 +104,5 @@ _EXTRAS = {
 
 
 def _end(message: str, code: int) -> None:
-    print(f"editsweep: {message}", file=sys.stderr)
+    print(f"editsweep: {scrubbed(message)}", file=sys.stderr)
     sys.exit(code)

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from editsweep.cli.options import OUT, Json, Limit, Settings, SkipBad, SweepFile
+from editsweep.cli.options import (
+    OUT,
+    GpusPerWorker,
+    Json,
+    Limit,
+    MetricsPort,
+    Settings,
+    SkipBad,
+    SweepFile,
+    UnitTimeout,
+)
 from editsweep.cli.show import as_json, console
 
 job = typer.Typer(help="Look at a sweep that was submitted to a Ray cluster, or end it.")
@@ -42,16 +52,22 @@ def submit(
     limit: Limit = None,
     skip_bad: SkipBad = False,
     target_settings: With = None,
+    gpus_per_worker: GpusPerWorker = None,
+    unit_timeout: UnitTimeout = None,
+    metrics_port: MetricsPort = None,
     json: Json = False,
 ) -> None:
     """Hand a sweep to a scheduler, after it was checked as `plan` does.
 
     Exit codes: 0 submitted or there already, 1 not taken, 2 wrong use.
     """
-    from editsweep.launch.job import make_job, make_target
+    from editsweep.launch.job import RunFlags, make_job, make_target
 
     target = make_target(to.value, target_settings or ())
-    made = make_job(sweep, out, settings or (), limit, skip_bad)
+    flags = RunFlags(
+        gpus_per_worker=gpus_per_worker, unit_timeout=unit_timeout, metrics_port=metrics_port
+    )
+    made = make_job(sweep, out, settings or (), limit, skip_bad, flags)
     if dry_run:
         print(target.render(made), end="")
         return

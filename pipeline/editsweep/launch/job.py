@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, get_args, get_type_hints
 
@@ -22,11 +22,43 @@ SWEEP_FILE = "sweep.yaml"
 
 
 @dataclass(frozen=True)
+class RunFlags:
+    """The options of `run` that travel with a job, one field each; what is None is chosen there."""
+
+    workers: int | None = None
+    threads: int | None = None
+    gpus_per_worker: float | None = None
+    unit_timeout: float | None = None
+    metrics_port: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what `run` would refuse hours later."""
+        if self.gpus_per_worker is not None and not 0 < self.gpus_per_worker <= 1:
+            raise ConfigError(
+                f"--gpus-per-worker {self.gpus_per_worker:g}: write 1, or a part of one GPU such as "
+                "0.5"
+            )
+        if self.unit_timeout is not None and self.unit_timeout <= 0:
+            raise ConfigError(f"--unit-timeout {self.unit_timeout:g}: write seconds, more than 0")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """As words of a command line."""
+        given = [(field.name, getattr(self, field.name)) for field in fields(self)]
+        return tuple(
+            word
+            for name, value in given
+            if value is not None
+            for word in (f"--{name.replace('_', '-')}", str(value))
+        )
+
+
+@dataclass(frozen=True)
 class Job:
     """A sweep to be run elsewhere.
 
     `sweep` is its whole YAML text, `folder` the absolute path from which relative paths in it and
-    `out` start, `units` how many there are to share out.
+    `out` start, `units` how many there are to share out, `flags` how it is run.
     """
 
     name: str
@@ -35,6 +67,7 @@ class Job:
     folder: str
     out: str
     units: int
+    flags: RunFlags = RunFlags()
 
     @property
     def job_id(self) -> str:
@@ -109,6 +142,7 @@ def make_job(
     settings: Iterable[str] = (),
     limit: int | None = None,
     skip_bad: bool = False,
+    flags: RunFlags | None = None,
 ) -> Job:
     """The sweep in the file at `path`, checked as `plan` does, to be run from this folder.
 
@@ -120,7 +154,8 @@ def make_job(
     text = sweep_text(path, settings, limit, skip_bad)
     plan = make_plan(resolve(parse_sweep(text, where=str(path))))
     folder = str(Path.cwd())
-    return Job(plan.name, plan.sweep_id, text, folder, str(out), len(plan.units))
+    units = len(plan.units)
+    return Job(plan.name, plan.sweep_id, text, folder, str(out), units, flags or RunFlags())
 
 
 class _Dumper(yaml.SafeDumper):
@@ -147,24 +182,18 @@ def quoted(words: Iterable[str]) -> str:
     return " ".join(shlex.quote(word) for word in words)
 
 
-def share_options(workers: int | None, threads: int | None) -> tuple[str, ...]:
-    """The options of `run` that share the machines out; what is None is chosen there."""
-    chosen = (("--workers", workers), ("--threads", threads))
-    given = [(option, str(value)) for option, value in chosen if value is not None]
-    return tuple(word for pair in given for word in pair)
+def spread(flags: RunFlags, nodes: int, node: Machine, units: int) -> RunFlags:
+    """The same flags with workers and threads for so many equal nodes.
 
-
-def spread(
-    nodes: int, node: Machine, units: int, workers: int | None = None, threads: int | None = None
-) -> tuple[str, ...]:
-    """The same for so many equal nodes: no worker is wider than a node.
+    No worker is wider than a node.
 
     Raises:
         ConfigError: the nodes do not hold that many workers.
     """
-    on_each = None if workers is None else math.ceil(workers / nodes)
-    layout = lay_out(node, math.ceil(units / nodes), on_each, threads)
-    return share_options(workers or layout.workers * nodes, layout.threads)
+    on_each = None if flags.workers is None else math.ceil(flags.workers / nodes)
+    layout = lay_out(node, math.ceil(units / nodes), on_each, flags.threads, flags.gpus_per_worker)
+    workers = flags.workers or layout.workers * nodes
+    return replace(flags, workers=workers, threads=layout.threads)
 
 
 def at_least(name: str, value: float | None, least: int) -> None:

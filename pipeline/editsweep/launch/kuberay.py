@@ -4,7 +4,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
@@ -117,7 +117,10 @@ class KubeRay:
 
     def _job(self, job: Job) -> dict[str, Any]:
         out = str(PurePosixPath(self.folder, job.out))
-        share = spread(self.workers, Machine(self.cpus, self.gpus), job.units)
+        flags = spread(job.flags, self.workers, Machine(self.cpus, self.gpus), job.units)
+        share = replace(flags, metrics_port=None).words  # Ray's, which KubeRay starts
+        port = flags.metrics_port
+        metrics = {} if port is None else {"metrics-export-port": str(port)}
         command = ["editsweep", "run", f"{SWEEP_FOLDER}/{SWEEP_FILE}", "--out", out]
         # KubeRay hands this from one shell to another: no word of it may need quotes.
         for word in command:
@@ -139,7 +142,7 @@ class KubeRay:
                     "rayVersion": self.ray,
                     "authOptions": auth,
                     "headGroupSpec": {
-                        "rayStartParams": {"num-cpus": "0", "num-gpus": "0"},
+                        "rayStartParams": {"num-cpus": "0", "num-gpus": "0", **metrics},
                         "template": self._pod(job, "ray-head", 0),
                     },
                     "workerGroupSpecs": [

@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -22,7 +22,6 @@ from editsweep.launch.job import (
     as_yaml,
     at_least,
     quoted,
-    share_options,
 )
 
 DASHBOARD = "http://127.0.0.1:8265"
@@ -54,7 +53,11 @@ class RayJobs:
         at_least("threads", self.threads, 1)
 
     def render(self, job: Job) -> str:
-        """The request as YAML, with the file that goes along."""
+        """The request as YAML, with the file that goes along.
+
+        Raises:
+            ConfigError: a port for metrics is asked for, which the cluster has already.
+        """
         request = {
             "submission_id": job.job_id,
             **self._request(job),
@@ -100,7 +103,12 @@ class RayJobs:
     def _request(self, job: Job) -> dict[str, Any]:
         command = ["editsweep", "run"]
         options = ["--out", job.out, "--address", "auto"]
-        share = share_options(self.workers, self.threads)
+        if job.flags.metrics_port is not None:
+            raise ConfigError(
+                "--metrics-port: a running Ray cluster has its own, which `ray start "
+                "--metrics-export-port` sets; leave it out"
+            )
+        share = replace(job.flags, workers=self.workers, threads=self.threads).words
         folder = quoted([self.folder or job.folder])
         return {
             "entrypoint": (

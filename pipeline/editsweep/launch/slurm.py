@@ -10,13 +10,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 from editsweep.core.names import safe_name
 from editsweep.errors import ConfigError, WorkerError
-from editsweep.launch.job import Job, Submitted, at_least, quoted, share_options, spread
+from editsweep.launch.job import Job, RunFlags, Submitted, at_least, quoted, spread
 from editsweep.run.layout import Machine
 
 _BODY = Path(__file__).with_name("slurm.sh")
@@ -82,6 +82,9 @@ class Slurm:
         for seed in self.seeds:
             safe_name("sweep name", f"{job.name}-seed-{seed}")
         directives = "".join(f"#SBATCH --{line}\n" for line in self._directives(job))
+        flags = self._flags(job)
+        # Over several nodes the script starts Ray, and Ray has the port.
+        shared = flags if self.nodes == 1 else replace(flags, metrics_port=None)
         values = {
             "folder": shlex.quote(job.folder),
             "bin": shlex.quote(self.bin),
@@ -92,7 +95,8 @@ class Slurm:
             "gpus": self.gpus,
             "patience": self.patience,
             "seeds": f"({' '.join(map(str, self.seeds))})",
-            "options": f"({quoted(self._share(job.units))})",
+            "metrics": flags.metrics_port or "",
+            "options": f"({quoted(shared.words)})",
             "sweep": shlex.quote(job.sweep),
         }
         assigned = "".join(f"{name}={value}\n" for name, value in values.items())
@@ -154,15 +158,15 @@ class Slurm:
             yield f"array=0-{len(self.seeds) - 1}"
         if self.nodes > 1:
             yield "no-kill"  # a lost node costs what was in flight on it
-        yield f"signal=B:TERM@{self.warn}"
+        yield f"signal=B:USR1@{self.warn}"
         yield "requeue"
 
-    def _share(self, units: int) -> Sequence[str]:
-        """Workers and threads, so that no worker is wider than a node."""
+    def _flags(self, job: Job) -> RunFlags:
+        """With workers and threads, so that no worker is wider than a node."""
+        flags = replace(job.flags, workers=self.workers, threads=self.threads)
         if self.exclusive and self.cpus is None:
-            return share_options(self.workers, self.threads)
-        machine = Machine(self.cpus or 1, self.gpus)
-        return spread(self.nodes, machine, units, self.workers, self.threads)
+            return flags
+        return spread(flags, self.nodes, Machine(self.cpus or 1, self.gpus), job.units)
 
 
 def _log(job: Job, seeds: Sequence[int]) -> str:

@@ -1,6 +1,7 @@
 """From a name to a loaded model, the same bits every time."""
 
 import io
+import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -168,6 +169,8 @@ def _dequantise(entry: ModelEntry, folder: Path) -> None:
 
 
 def _read(entry: ModelEntry, folder: Path, precision: Any) -> LanguageModel:
+    if entry.remote_code:
+        _only_own_code(entry, folder)
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
@@ -181,6 +184,11 @@ def _read(entry: ModelEntry, folder: Path, precision: Any) -> LanguageModel:
                 trust_remote_code=entry.remote_code,
             )
     except (OSError, ValueError, SafetensorError) as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"{entry.name}: {folder} needs Python code of its own, which would run as you. Read "
+                "it; then allow it in the sweep file, models: [{name: ..., trust_remote_code: true}]"
+            ) from error
         raise ModelError(f"{entry.name}: cannot read {folder}: {error}") from error
     if not tokenizer.is_fast:
         raise ModelError(
@@ -190,3 +198,15 @@ def _read(entry: ModelEntry, folder: Path, precision: Any) -> LanguageModel:
         tokenizer.pad_token = tokenizer.eos_token
     module.eval().requires_grad_(False)
     return LanguageModel(entry.name, entry.revision, module, tokenizer, family_of(module.config))
+
+
+def _only_own_code(entry: ModelEntry, folder: Path) -> None:
+    """Refuse code of another repository (`owner/name--module.Class`), which nothing pins."""
+    for file in ("config.json", "tokenizer_config.json"):
+        if (folder / file).is_file():
+            said = json.loads((folder / file).read_text(encoding="utf-8")).get("auto_map") or {}
+            if "--" in json.dumps(said):
+                raise ModelError(
+                    f"{entry.name}: {folder / file}: auto_map names code of another repository, "
+                    "which is not pinned: put that code into the folder"
+                )

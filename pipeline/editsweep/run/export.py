@@ -234,8 +234,7 @@ def _model_of(cell: Mapping[str, Any], given: str | None) -> ModelEntry:
     """The entry of a cell's model, or of `given` in its place, as the cell loaded it."""
     if cell.get("trust_remote_code"):
         raise ConfigError(
-            f"{cell['model']} runs code of its own repository, which a sweep file may allow and this "
-            "command does not"
+            f"{cell['model']} needs Python code that lies beside its weights: only `run` runs such code"
         )
     entry = _same_model(cell["model"], cell["model_revision"], given)
     return replace(entry, dtype=cell.get("model_dtype", entry.dtype))

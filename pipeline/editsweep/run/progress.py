@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as RichProgress
 
+from editsweep.core.scrub import scrubbed
+
 LINE_EVERY_S = 10.0
 
 
@@ -76,7 +78,7 @@ class _Lines:
             self.say(str(now))
 
     def say(self, message: str) -> None:
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(scrubbed(message), markup=False, highlight=False, soft_wrap=True)
 
 
 class _Bar:
@@ -97,7 +99,7 @@ class _Bar:
         )
 
     def say(self, message: str) -> None:
-        self._bar.console.print(message, markup=False, highlight=False)
+        self._bar.console.print(scrubbed(message), markup=False, highlight=False)
 
 
 @contextmanager

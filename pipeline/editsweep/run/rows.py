@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from editsweep.core import schema
-from editsweep.core.secrets import scrubbed
+from editsweep.core.scrub import scrubbed
 from editsweep.core.types import Answer, EditRequest, Measurement, Probe
 from editsweep.editors.base import Edited
 from editsweep.metrics.answers import scored as scored_of

@@ -1,10 +1,15 @@
-"""Ctrl-C: the first lets work in flight end and be kept, the second ends the run at once."""
+"""Ctrl-C: the first lets work in flight end and be kept, the second ends the run at once.
+
+A scheduler that is about to end a run says so with SIGTERM or SIGUSR1, which are taken as Ctrl-C.
+"""
 
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Stop:
@@ -33,7 +38,7 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def stoppable(say: Callable[[str], None]) -> Iterator[Stop]:
-    """Within the block SIGINT and SIGTERM set `asked`; another one raises KeyboardInterrupt."""
+    """Within the block SIGINT, SIGTERM and SIGUSR1 set `asked`; another raises KeyboardInterrupt."""
     stop = Stop()
 
     def ask(_number: int, _frame: FrameType | None) -> None:
@@ -45,7 +50,7 @@ def stoppable(say: Callable[[str], None]) -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in _ASKING}
     try:
         yield stop
     finally:

@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from editsweep.core.names import flat, safe_name, unknown
+from editsweep.core.scrub import scrubbed_json
 from editsweep.core.types import AXES, Axis, Regime
 from editsweep.errors import ConfigError
 from editsweep.run.overrides import override
@@ -61,7 +62,8 @@ class Strict(BaseModel):
 class ModelChoice(Strict):
     """A model of the catalogue; `dtype` and `token_budget` replace the catalogue's.
 
-    With `trust_remote_code` code that lies beside the weights is run to load it.
+    `trust_remote_code` lets Python code that lies beside the weights run. Only this says so: no
+    entry of the catalogue and no variable does.
     """
 
     name: str
@@ -209,7 +211,7 @@ def raw_values(
     """The mapping in a YAML `text` with `key=value` settings laid over it, unchecked.
 
     Raises:
-        ConfigError: the text is not a YAML mapping, or a setting leads nowhere.
+        ConfigError: the text is not a YAML mapping, a setting leads nowhere, or a secret is in it.
     """
     raw: Any = parse(text, where)
     if not isinstance(raw, dict):
@@ -217,6 +219,12 @@ def raw_values(
         raise ConfigError(f"{where}: {what} is a mapping with {keys}, ...")
     for setting in settings:
         raw = override(raw, setting)
+    if scrubbed_json(raw) != raw:
+        raise ConfigError(
+            f"{where}: a password of a URL, or the value of a secret variable (*TOKEN*, *KEY*, "
+            f"*PASSWORD*, *SECRET*), stands in {what}, which is copied to where others read it: "
+            "leave it out"
+        )
     return dict(raw)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from editsweep.core.secrets import scrubbed
+from editsweep.core.scrub import scrubbed
 from editsweep.core.types import EditRequest
 from editsweep.editors.base import EditorSpec
 from editsweep.errors import ConfigError, DataError, EditError, ModelError

@@ -17,7 +17,7 @@ import yaml
 
 from editsweep.core import schema
 from editsweep.core.names import safe_name
-from editsweep.core.secrets import scrubbed
+from editsweep.core.scrub import scrubbed_json
 from editsweep.errors import StoreError
 from editsweep.store import durable, manifest
 from editsweep.store.ahead import WAITING, ahead
@@ -255,16 +255,18 @@ class SweepStore:
             raise StoreError(f"{path}: {error}") from None
 
     def event(self, **fields: object) -> None:
-        """Append one line to `progress.jsonl`, with the time in UTC."""
+        """Append one line to `progress.jsonl`, with the time in UTC and without secrets."""
         self._need_lock()
         with self._writing("note an event"):
-            line = scrubbed(json.dumps({"time": _now(), **fields}))
+            line = json.dumps(scrubbed_json({"time": _now(), **fields}))
             durable.append_line(self.folder / "progress.jsonl", line, wait=False)
 
     def write_json(self, name: str, value: object) -> None:
-        """Write `value` to the file `name` in the folder, in one step."""
+        """Write `value` without secrets to the file `name` in the folder, in one step."""
         self._need_lock()
-        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = (
+            json.dumps(scrubbed_json(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        )
         with self._writing(f"write {name}"):
             durable.replace_file(self.folder / safe_name("file", name), text.encode())
 

@@ -25,6 +25,7 @@ from editsweep.core import schema
 from editsweep.core.cells import guarded
 from editsweep.core.ids import content_id
 from editsweep.core.names import flat
+from editsweep.core.scrub import scrubbed
 from editsweep.errors import ConfigError, StoreError
 from editsweep.store.chains import ChainFiles
 from editsweep.store.manifest import Line
@@ -39,7 +40,6 @@ from editsweep.store.tracking_client import (
     artifact_home,
     metric_name,
     tried,
-    without_password,
 )
 
 PREVIEW_ROWS = 500
@@ -113,7 +113,7 @@ def ui_command(tracking_uri: str, port: int) -> list[str]:
         ConfigError: the URI is a server's, which has its own pages.
     """
     if urlsplit(tracking_uri).scheme in ("http", "https"):
-        raise ConfigError(f"{without_password(tracking_uri)} is a server: open it in a browser")
+        raise ConfigError(f"{scrubbed(tracking_uri)} is a server: open it in a browser")
     home = artifact_home(tracking_uri)
     return [
         *("env", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false", "MLFLOW_DISABLE_TELEMETRY=true"),
@@ -174,7 +174,7 @@ class _Recorder:
         above = self._above()
         wanted = [above, *(self._cell(cell, above) for cell in self.sweep.plan["cells"])]
         there = self.runs.bring(wanted)
-        uri, run_id = without_password(self.runs.uri), str(there[above.who].info.run_id)
+        uri, run_id = scrubbed(self.runs.uri), str(there[above.who].info.run_id)
         return RecordResult(True, uri, "", run_id, *self.runs.counted(wanted))
 
     def _above(self) -> Wanted:

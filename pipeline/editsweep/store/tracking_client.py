@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from editsweep.core import schema
+from editsweep.core.scrub import scrubbed
 
 # How recordings are made; with another number everything is written anew.
 VERSION = 1
@@ -252,13 +253,17 @@ class Runs:
         from mlflow.entities import Metric, Param, RunTag
 
         # In a mapping, as two names may become one.
-        named = {metric_name(name): _param(value) for name, value in content.params.items()}
+        named = {
+            metric_name(name): scrubbed(_param(value)) for name, value in content.params.items()
+        }
         numbers = [
             Metric(metric_name(p.name), p.value, p.time, p.step)
             for p in content.points
             if math.isfinite(p.value)
         ]
-        marks = [RunTag(name, plain_text(value, _TAG_LENGTH)) for name, value in tags.items()]
+        marks = [
+            RunTag(name, plain_text(scrubbed(value), _TAG_LENGTH)) for name, value in tags.items()
+        ]
         params = [Param(name, value) for name, value in named.items()]
         calls = list(zip_longest(_batches(params), _chunks(numbers, _METRICS_A_BATCH)))
         for place, (some, points) in enumerate(calls or [(None, None)], 1):
@@ -352,18 +357,13 @@ def _batches(params: Iterable[Any]) -> list[list[Any]]:
 
 
 def tried(uri: str, write: Callable[[], RecordResult]) -> RecordResult:
-    """What `write` says; where it fails, why, without the password of the URI."""
+    """What `write` says; where it fails, why, without secrets."""
     with mlflow_settings():
         try:
             return write()
         except Exception as error:  # mlflow lets through errors of requests, SQLAlchemy, the disk
             first = str(error).strip().splitlines() or [type(error).__name__]
-            return RecordResult(False, without_password(uri), without_password(first[0][:500]))
-
-
-def without_password(text: str) -> str:
-    """`text` with the user and password of any URL in it left out."""
-    return re.sub(r"://[^/@\s]+@", "://", text)
+            return RecordResult(False, scrubbed(uri), scrubbed(first[0])[:500])
 
 
 def metric_name(text: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from editsweep.core.ids import content_id
+from editsweep.core.scrub import scrubbed
 from editsweep.store.tracking_client import (
     VERSION,
     Content,
@@ -16,7 +17,6 @@ from editsweep.store.tracking_client import (
     Runs,
     Wanted,
     tried,
-    without_password,
 )
 
 
@@ -56,7 +56,7 @@ def _record(runs: Runs, made: OneRun) -> RecordResult:
     content = content_id([VERSION, repr(replace(made, folder=Path()))])
     wanted = [Wanted(made.kind, made.key, made.name, content, partial(_fill, made))]
     (run,) = runs.bring(wanted).values()
-    uri = without_password(runs.uri)
+    uri = scrubbed(runs.uri)
     return RecordResult(True, uri, "", str(run.info.run_id), *runs.counted(wanted))
 
 

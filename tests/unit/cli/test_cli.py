@@ -92,6 +92,11 @@ def test_submit_checks_first_and_a_dry_run_submits_nothing(editsweep, sweep, tmp
     shown = editsweep("submit", sweep, "--to", "slurm", "--dry-run", "--with", "cpus=2")
     assert shown.startswith("#!/bin/bash\n#SBATCH --job-name=s-")
     assert "options=(--workers 2 --threads 1)" in shown
+    flags = ("--unit-timeout", 9, "--metrics-port", 9100)
+    flagged = editsweep(
+        *("submit", sweep, "--to", "slurm", "--dry-run", "--with", "cpus=2", *flags)
+    )
+    assert "--threads 1 --unit-timeout 9.0 --metrics-port 9100)" in flagged
     wrong = editsweep("submit", sweep, "--to", "slurm", "--set", "models=[nobody]", code=2)
     assert "nobody" in wrong
     assert "did you mean 'cpus'" in editsweep(

@@ -12,7 +12,7 @@ import yaml
 
 from editsweep.errors import ConfigError
 from editsweep.launch import TARGETS
-from editsweep.launch.job import Job, make_job, make_target
+from editsweep.launch.job import Job, RunFlags, make_job, make_target
 from editsweep.run.sweep import parse_sweep, sweep_text
 
 ROOT = Path(__file__).parents[3]
@@ -23,9 +23,7 @@ NEEDED = {"kuberay": ["image=registry.example/editsweep:0.1.0", "claim=data"]}
 EXAMPLES = {
     "ray/smoke.yaml": ("ray", ["workers=2", "folder=/shared/project"]),
     "slurm/one-node.sh": ("slurm", ["cpus=8", "memory=32G", "time=12:00:00"]),
-    "slurm/shared-nodes.sh": ("slurm", ["nodes=4", "cpus=8", "gpus=2", "memory=64G"]),
-    "slurm/whole-nodes.sh": ("slurm", ["nodes=4", "cpus=64", "exclusive=true"]),
-    "slurm/seeds.sh": ("slurm", ["cpus=8", "seeds=[0,1,2]"]),
+    "slurm/many-nodes.sh": ("slurm", ["nodes=4", "cpus=8", "gpus=2", "memory=64G"]),
     "kuberay/smoke.yaml": ("kuberay", [*NEEDED["kuberay"], "workers=2", "gpus=1"]),
 }
 
@@ -167,6 +165,40 @@ def test_slurm_runs_exactly_what_was_meant(tmp_path):
     )
 
 
+HOSTILE = [
+    *("a b", "a'b", 'a"b', "$(touch hit)", "`touch hit`", "a;touch hit;", "a\ntouch hit\n", "-rf"),
+    *("a\\", "$HOME", "~", "*", "a&touch hit&", "\u202etouch\u202c", "\u2028x", "!!", "#", "\t"),
+]
+
+
+@pytest.mark.parametrize("word", HOSTILE)
+def test_hostile_words_come_back_as_they_are(word, tmp_path):
+    folder = tmp_path / f"{word} in"
+    folder.mkdir()
+    made = job(folder=str(folder), out=word, sweep=f"name: demo\nnote: {word!r}\n{word}")
+    scripts = {
+        "slurm": target("slurm", "cpus=4", f"bin={word}").render(made),
+        "nodes": target("slurm", "cpus=4", "nodes=2", f"bin={word}").render(made),
+        "ray": yaml.safe_load(target("ray").render(made))["entrypoint"],
+    }
+    for script in scripts.values():
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    (folder / "sweep.yaml").write_text(made.sweep)
+    for name in ("slurm", "ray"):
+        words, sweep = ran(scripts[name], folder, tmp_path)
+        assert sweep == made.sweep
+        assert (words[0], words[1], words[3], words[4]) == (str(folder), "run", "--out", word)
+    assert [p for p in tmp_path.rglob("*") if p.name in ("hit", "hit;", "hit&")] == []
+
+
+@pytest.mark.parametrize("name", [*(w for w in HOSTILE), "../up", "a/b", ".", "x" * 101])
+def test_a_name_that_becomes_a_path_is_checked(name):
+    with pytest.raises(ConfigError):
+        parse_sweep(
+            f"name: {json.dumps(name)}\nmodels: [tiny-llama]\neditors: [none]\ndatasets: [world]\n"
+        )
+
+
 def test_slurm_gives_each_seed_a_sweep_of_its_own(tmp_path):
     script = target("slurm", "seeds=[3,-1]").render(job(folder=str(tmp_path)))
     assert "#SBATCH --array=0-1\n" in script
@@ -191,6 +223,54 @@ def test_no_worker_is_wider_than_a_node(settings, units, shared):
 def test_more_workers_than_the_nodes_hold_are_refused():
     with pytest.raises(ConfigError, match="cores"):
         target("slurm", "cpus=2", "workers=3").render(job())
+
+
+FLAGS = RunFlags(gpus_per_worker=0.5, unit_timeout=90.0)
+
+
+@pytest.mark.parametrize(
+    ("to", "settings"),
+    [
+        ("ray", []),
+        ("slurm", ["cpus=8", "gpus=1"]),
+        ("slurm", ["nodes=2", "cpus=8", "gpus=1"]),
+        ("slurm", ["exclusive=true"]),
+        ("kuberay", ["gpus=1"]),
+    ],
+)
+def test_every_target_passes_the_flags_of_run_on(to, settings):
+    assert "--gpus-per-worker 0.5 --unit-timeout 90.0" in target(to, *settings).render(
+        job(flags=FLAGS)
+    )
+
+
+def test_workers_share_gpus_as_they_are_told_to():
+    script = target("slurm", "nodes=2", "cpus=8", "gpus=1").render(job(flags=FLAGS))
+    assert "options=(--workers 4 --threads 4 " in script
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"gpus_per_worker": 2.0}, {"gpus_per_worker": 0.0}, {"unit_timeout": 0.0}]
+)
+def test_a_flag_that_run_would_refuse_is_refused_at_once(wrong):
+    with pytest.raises(ConfigError, match=r"--(gpus-per-worker|unit-timeout)"):
+        RunFlags(**wrong)
+
+
+def test_who_starts_ray_gets_the_port_of_metrics():
+    flagged = job(flags=RunFlags(metrics_port=9100))
+    assert "--metrics-port 9100)" in target("slurm", "cpus=2").render(flagged)
+    over_nodes = target("slurm", "cpus=2", "nodes=2").render(flagged)
+    assert "metrics=9100\n" in over_nodes
+    assert "--metrics-port" not in over_nodes
+    _, made = yaml.safe_load_all(target("kuberay").render(flagged))
+    spec = made["spec"]
+    assert (
+        spec["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["metrics-export-port"] == "9100"
+    )
+    assert "--metrics-port" not in spec["entrypoint"]
+    with pytest.raises(ConfigError, match="--metrics-port"):
+        target("ray").render(flagged)
 
 
 def test_ray_gets_a_command_that_takes_every_word_as_it_is(tmp_path):
@@ -257,6 +337,28 @@ def test_the_ray_job_fits_what_is_published_of_its_schema(settings):
     made["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["container"] = []
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(made, schema)
+
+
+def objects(value):
+    """Every mapping inside of plain JSON."""
+    if isinstance(value, dict):
+        yield value
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for one in inner:
+        yield from objects(one)
+
+
+def test_the_schema_refuses_what_kubernetes_would_drop_without_a_word():
+    schema = json.loads((ROOT / "tests" / "data" / "rayjob.schema.json").read_text())
+    _, made = yaml.safe_load_all(target("kuberay", "gpus=2", "deadline=60").render(job()))
+    valid = jsonschema.Draft202012Validator(schema).is_valid
+    places = list(objects(made))
+    assert len(places) > 20
+    for place in places:
+        place["unheardOf"] = []
+        assert not valid(made)
+        del place["unheardOf"]
+    assert valid(made)
 
 
 def test_kubectl_gets_what_dry_run_shows(tmp_path, monkeypatch):

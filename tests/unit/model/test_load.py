@@ -91,40 +91,6 @@ def test_a_folder_is_loaded_as_it_was_saved(folder):
     assert load(str(folder), token_budget=77).token_budget == 77
 
 
-@pytest.fixture
-def with_code(folder, tmp_path_factory, monkeypatch):
-    """The same model with a class of its own beside the weights, which leaves a trace when run."""
-    modules = tmp_path_factory.mktemp("modules")
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", modules)
-    monkeypatch.syspath_prepend(modules)
-    trace = folder / "was_run"
-    (folder / "own.py").write_text(
-        "from pathlib import Path\n"
-        "from transformers import LlamaForCausalLM\n"
-        f"Path({str(trace)!r}).touch()\n"
-        "class OwnModel(LlamaForCausalLM):\n    pass\n"
-    )
-    config = json.loads((folder / "config.json").read_text())
-    config["auto_map"] = {"AutoModelForCausalLM": "own.OwnModel"}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-def test_code_beside_the_weights_is_run_only_when_it_is_trusted(with_code):
-    trace, place = with_code / "was_run", str(with_code)
-    plain, trusted = resolve(place), resolve(place, trust_remote_code=True)
-    assert type(load(plain).module).__name__ == "LlamaForCausalLM"
-    assert not trace.exists()
-    assert type(load(trusted).module).__name__ == "OwnModel"
-    assert trace.exists()
-    assert trusted.described[-1] == "remote code"
-    assert plain.described == [with_code.name, plain.revision, "auto"]
-    with (with_code / "own.py").open("a") as file:
-        file.write("# changed\n")
-    assert resolve(place).revision == plain.revision
-    assert resolve(place, trust_remote_code=True).revision != trusted.revision
-
-
 def test_a_tokenizer_without_padding_pads_with_the_end(folder):
     config = json.loads((folder / "tokenizer_config.json").read_text())
     del config["pad_token"]

@@ -154,6 +154,9 @@ def test_what_a_plan_cannot_say_is_asked_for(sweep, tmp_path):
         from_sweep(moved, Choice("ft", group=0, data=DATA))
     found = from_sweep(moved, Choice("ft", group=0, data=DATA, model="tiny-gpt2"))
     assert found.about.model.name == "tiny-gpt2"
+    trusting = changed_plan(sweep / "s", tmp_path / "trusting", trust_remote_code=True)
+    with pytest.raises(ConfigError, match="only `run` runs such code"):
+        from_sweep(trusting, Choice("ft", group=0, data=DATA))
 
 
 def test_the_precision_of_the_sweep_is_kept_and_another_version_is_told(sweep, tmp_path):

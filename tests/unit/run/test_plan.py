@@ -4,7 +4,6 @@ from pathlib import Path
 import pytest
 
 from editsweep.errors import ConfigError
-from editsweep.model.tiny import tiny_model
 from editsweep.run.plan import make_plan
 from editsweep.run.resolve import resolve
 from editsweep.run.sweep import parse_sweep
@@ -59,25 +58,6 @@ def test_cells_do_not_depend_on_their_neighbours_or_on_unit_size():
 def test_what_decides_results_is_in_the_cell_id(setting):
     first, changed = next(iter(plan().cells)), plan([setting]).cells
     assert first not in changed
-
-
-def test_code_that_is_trusted_is_told_and_part_of_the_sweep(tmp_path):
-    model = tiny_model("llama")
-    model.module.save_pretrained(tmp_path)
-    model.tokenizer.save_pretrained(tmp_path)
-    (tmp_path / "own.py").write_text("")
-    plain, trusted = (
-        plan([f"models=[{{name: {tmp_path}, trust_remote_code: {said}}}]"])
-        for said in ("false", "true")
-    )
-    assert plain.trusted == []
-    assert "trust_remote_code" not in json.dumps([plain.resolved, plain.to_json()])
-    (line,) = trusted.trusted
-    assert str(tmp_path) in line
-    assert all(cell["trust_remote_code"] for cell in trusted.to_json()["cells"])
-    assert trusted.resolved["models"][0]["trust_remote_code"]
-    assert not plain.cells.keys() & trusted.cells.keys()
-    assert not plain.bases.keys() & trusted.bases.keys()
 
 
 def test_memory_is_not_part_of_the_sweep():
