@@ -19,11 +19,20 @@ def status(
     follow: Annotated[
         bool, typer.Option("--follow", help="Show it until the run ends; Ctrl-C ends only this.")
     ] = False,
+    error_kind: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="List the failed edits of this kind of error instead."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say how far a sweep is, from what is committed in its folder."""
     from editsweep.run import status as of
+    from editsweep.run.error_kinds import ErrorKind
     from editsweep.run.progress import shown
+
+    if error_kind is not None:
+        _failed_edits(folder, error_kind, json)
+        return
 
     if follow:
         with shown(console) as progress:
@@ -38,10 +47,26 @@ def status(
         [(c["label"], c["edits"], c["done"], c["failed"]) for c in found["cells"]],
         title=f"{found['name']}: {found['state']}",
     )
-    for kind, count in found["errors"].items():
-        console.print(f"{count} edits failed: {kind}", markup=False)
+    for kind in found["error_kinds"]:
+        console.print(ErrorKind(**kind).line(folder), markup=False, soft_wrap=True)
     for warning in found["warnings"]:
         console.print(f"warning: {warning}", markup=False)
+
+
+def _failed_edits(folder: Path, kind: str, json: bool) -> None:
+    from editsweep.run.status import failed_edits
+
+    rows = failed_edits(folder, kind)
+    if json:
+        as_json(rows)
+        return
+    as_table(
+        ("cell", "position", "edit", "reason"),
+        [(row["cell"], row["position"], row["edit_id"], row["error_text"]) for row in rows],
+        title=f"{len(rows)} edits failed: {kind}",
+    )
+    again = f"editsweep retry {folder} --only {kind}"
+    console.print(f"To have them done again: {again}", markup=False, soft_wrap=True)
 
 
 def report(folder: Folder, known: KnownOnly = None, json: Json = False) -> None:

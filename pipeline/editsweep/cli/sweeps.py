@@ -104,6 +104,8 @@ def run(
     )
     with shown(console) as progress:
         result = run_sweep(checked, out / checked.name, options, progress)
+    for kind in result.error_kinds:
+        console.print(kind.line(result.folder), markup=False, soft_wrap=True)
     if result.exit_code == INTERRUPTED:
         console.print(f"Interrupted; the same command goes on. So far: {result.folder}")
     elif result.over_budget:

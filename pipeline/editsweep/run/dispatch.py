@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 from editsweep.core import schema
 from editsweep.errors import ConfigError, DataError, EditSweepError, ModelError, WorkerError
 from editsweep.run.budget import Budget
+from editsweep.run.error_kinds import COLUMNS, by_kind, shortened
+from editsweep.run.error_kinds import failed as failed_rows
 from editsweep.run.evaluate import UnitIds, failed_unit
 from editsweep.run.executor import Executor
 from editsweep.run.failures import unasked_unit
@@ -81,6 +83,7 @@ class Dispatch:
         self._bases = BaseAnswers(store.folder / "base")
         self._queue = _queue(plan, self._sequences, self._bases)
         self._kinds: dict[str, Failure] = {}
+        self._said_kinds: set[str] = set()
         self._meters: Meters | None = None
         self._writer = Writer(store)
         self._holds: dict[int, tuple[str, str]] = {}  # each worker's lane and last task
@@ -260,6 +263,8 @@ class Dispatch:
         failed = _failed(made)
         self._failed += failed
         cell = self._plan.cells[unit.cell_id]
+        if failed:
+            self._say_new_kinds(parts["edits"], {unit.cell_id: cell.label})
         if self._meters:
             self._meters.edited(cell.editor.name, made["edit_s"].to_pylist())
         self._writer.put(Done(key, parts, attempt, seconds, host))
@@ -270,6 +275,16 @@ class Dispatch:
             took = {"work_s": round(outcome.work_s, 3), "edit_s": round(edit_s, 3)}
             took["device"] = outcome.device
         self._note(event="committed", cell=cell.label, attempt=attempt, **done, **took)
+
+    def _say_new_kinds(self, edits: bytes, labels: Mapping[str, str]) -> None:
+        """The first edit of each kind of error; the others are counted."""
+        for kind in by_kind(failed_rows(schema.from_ipc(edits, COLUMNS), labels)):
+            if kind.kind not in self._said_kinds:
+                self._said_kinds.add(kind.kind)
+                self._progress.say(
+                    f"A first edit failed: {kind.kind}, {kind.edit_id[:12]} of {kind.cell}: "
+                    f"{shortened(kind.text)}"
+                )
 
     def _note(self, **fields: object) -> None:
         self._writer.put(fields)

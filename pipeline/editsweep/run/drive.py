@@ -1,17 +1,16 @@
 """A whole run: plan, go on where the last one stopped, report, record."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
-
-import pyarrow.compute as pc
 
 from editsweep.errors import ConfigError, EditSweepError
 from editsweep.model.cache import cache_root
 from editsweep.run import rates
 from editsweep.run.budget import Budget
 from editsweep.run.dispatch import Dispatch
+from editsweep.run.error_kinds import ErrorKind, by_kind, failed
 from editsweep.run.executor import Executor
 from editsweep.run.inline import InlineExecutor
 from editsweep.run.layout import Machine, cores, lay_out, lay_out_nodes
@@ -60,6 +59,7 @@ class RunResult:
     units_now: int
     edits: int
     edits_failed: int
+    error_kinds: tuple[ErrorKind, ...] = ()
     record_error: str = ""
     over_budget: str = ""
 
@@ -117,6 +117,8 @@ def _run(
         raise
     if before:
         _remember_rates(plan, store, options, progress)
+    if kinds := _kinds(plan, store):
+        store.event(event="errors", kinds=[asdict(kind) for kind in kinds])
     left = len(plan.units) - len(store.committed())
     if left:
         store.event(event="interrupted", units_left=left)
@@ -154,18 +156,22 @@ def _finish(
     return _result(plan, store, units_now, error)
 
 
+def _kinds(plan: Plan, store: SweepStore) -> list[ErrorKind]:
+    labels = {cell_id: cell.label for cell_id, cell in plan.cells.items()}
+    return by_kind(failed(store.table("edits", store.committed()), labels))
+
+
 def _result(plan: Plan, store: SweepStore, units_now: int, record_error: str = "") -> RunResult:
-    kept = store.committed()
-    status = store.table("edits", kept)["status"]
-    failed = pc.sum(pc.equal(status, "failed")).as_py() or 0
-    code = INTERRUPTED if len(kept) < len(plan.units) else WITH_FAILURES if failed else COMPLETE
+    kept, kinds = store.committed(), _kinds(plan, store)
+    code = INTERRUPTED if len(kept) < len(plan.units) else WITH_FAILURES if kinds else COMPLETE
     return RunResult(
         exit_code=code,
         folder=store.folder,
         units=len(plan.units),
         units_now=units_now,
         edits=sum(unit.stop - unit.start for unit in plan.units),
-        edits_failed=failed,
+        edits_failed=sum(kind.edits for kind in kinds),
+        error_kinds=tuple(kinds),
         record_error=record_error,
     )
 

@@ -3,12 +3,14 @@
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 from editsweep.errors import StoreError
+from editsweep.run import error_kinds
 from editsweep.run.progress import Snapshot
 from editsweep.store.store import SweepStore
 
@@ -17,7 +19,7 @@ RECENT = 100
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """State, numbers by cell and by kind of error, as plain JSON.
+    """State, numbers by cell, and kinds of error with the first example, as plain JSON.
 
     `state` is `complete`, `complete with failures`, or `incomplete`; `last_event` is the last line
     of the progress log. `edits_per_second` is of the units that the run at work committed last, and
@@ -26,16 +28,13 @@ def read_status(folder: Path) -> dict[str, Any]:
     Raises:
         StoreError: it is not the folder of a sweep.
     """
-    try:
-        plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StoreError(f"{folder} has no plan.json: is it the folder of a sweep?") from None
-    store = SweepStore(folder)
+    plan, store = _plan(folder), SweepStore(folder)
     kept = store.committed()
-    edits = store.table("edits", kept).select(["cell_id", "status", "error_kind"]).to_pylist()
-    done = Counter(row["cell_id"] for row in edits)
-    failed = Counter(row["cell_id"] for row in edits if row["status"] == "failed")
-    errors = Counter(row["error_kind"] for row in edits if row["status"] == "failed")
+    edits = store.table("edits", kept)
+    done = Counter(edits["cell_id"].to_pylist())
+    lost = error_kinds.failed(edits, labels_of(plan))
+    failed = Counter(row["cell_id"] for row in lost)
+    kinds = error_kinds.by_kind(lost)
     units_done = sum(unit["unit_id"] in kept for unit in plan["units"])
     complete = units_done == len(plan["units"])
     state = "complete" if complete else "incomplete"
@@ -48,11 +47,12 @@ def read_status(folder: Path) -> dict[str, Any]:
         "units": len(plan["units"]),
         "units_done": units_done,
         "edits": total,
-        "edits_done": len(edits),
+        "edits_done": edits.num_rows,
         "edits_failed": sum(failed.values()),
         "edits_per_second": rate,
-        "seconds_left": (total - len(edits)) / rate if rate else None,
-        "errors": dict(sorted(errors.items())),
+        "seconds_left": (total - edits.num_rows) / rate if rate else None,
+        "errors": {kind.kind: kind.edits for kind in sorted(kinds, key=lambda one: one.kind)},
+        "error_kinds": [asdict(kind) for kind in kinds],
         "cells": [
             {
                 "cell_id": cell["cell_id"],
@@ -66,6 +66,30 @@ def read_status(folder: Path) -> dict[str, Any]:
         "last_event": last_event(folder),
         "warnings": list(store.warnings),
     }
+
+
+def failed_edits(folder: Path, kind: str) -> list[Mapping[str, Any]]:
+    """The failed edits of one kind of error, as plain JSON.
+
+    Raises:
+        ConfigError: no edit failed so; the message names the kinds that there are.
+        StoreError: it is not the folder of a sweep.
+    """
+    plan = _plan(folder)
+    rows = error_kinds.failed(SweepStore(folder).table("edits"), labels_of(plan))
+    return error_kinds.of_kind(rows, kind)
+
+
+def labels_of(plan: Mapping[str, Any]) -> dict[str, str]:
+    """Each cell's label by its id, in the order of `plan.json`."""
+    return {cell["cell_id"]: cell["label"] for cell in plan["cells"]}
+
+
+def _plan(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "plan.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise StoreError(f"{folder} has no plan.json: is it the folder of a sweep?") from None
 
 
 def follow(folder: Path, wait: Callable[[], None] = lambda: sleep(1)) -> Iterator[Snapshot]:

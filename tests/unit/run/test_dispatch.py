@@ -13,7 +13,7 @@ from editsweep.run.drive import FAILED, INTERRUPTED, WITH_FAILURES, RunOptions, 
 from editsweep.run.inline import InlineExecutor
 from editsweep.run.progress import Silent
 from editsweep.run.retry import Retried, take_back
-from editsweep.run.status import read_status
+from editsweep.run.status import failed_edits, read_status
 from editsweep.run.sweep import parse_sweep
 from editsweep.run.tasks import AssetTask, BaseTask, Died, EditTask, Failure, Outcome
 from editsweep.store.store import SweepStore
@@ -173,6 +173,23 @@ def test_a_unit_that_raises_gets_two_more_chances(tmp_path, monkeypatch):
     assert (
         "RuntimeError" in next(e for e in events(result.folder) if e["event"] == "raised")["trace"]
     )
+
+
+def test_a_kind_of_error_is_said_once_and_counted(tmp_path, monkeypatch):
+    def fault(task, _attempt):
+        return Died(task.task_id, "gone") if edit_task("ft")(task) else None
+
+    progress = Interrupt(times=0)
+    result, _ = start(tmp_path / "t", monkeypatch, fault, progress=progress)
+    assert sum("A first edit failed: worker_died" in said for said in progress.said) == 1
+    (kind,) = result.error_kinds
+    assert (kind.kind, kind.edits, kind.cell) == ("worker_died", 4, "ft")
+    (event,) = [event for event in events(tmp_path / "t") if event["event"] == "errors"]
+    (told,) = event["kinds"]
+    assert told == read_status(result.folder)["error_kinds"][0]
+    rows = failed_edits(result.folder, "worker_died")
+    assert [row["position"] for row in rows] == [0, 1, 2, 3]
+    assert rows[0]["edit_id"] == told["edit_id"]
 
 
 def test_units_whose_base_answers_cannot_be_had_are_failure_rows(tmp_path, monkeypatch):
