@@ -315,6 +315,11 @@ class Faulty:
     def error(self, groups):
         raise RuntimeError("boom")
 
+    def broken(self, *_):
+        """As CUDA does after a failed kernel: from now on this process fails at every edit."""
+        Faulty.edit = Faulty.broken
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
     def memory(self, groups):
         if groups > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")

@@ -85,7 +85,7 @@ unit_size: 1
     Random(SEED).shuffle(subjects)
     poison = subjects[0]
     faults = {poison: "die"}
-    faults |= dict(zip(subjects[1:4], ("die", "ask", "reply"), strict=True))
+    faults |= dict(zip(subjects[1:], ("die", "ask", "reply", "broken"), strict=True))
     for subject, fault in faults.items():
         (faulty / f"{subject}.{fault}").write_text("always" if subject == poison else "once")
     count = min(2, cores())

@@ -5,12 +5,14 @@ EDITSWEEP_TEST_SEED draws other histories.
 
 import json
 import os
+import sys
 from pathlib import Path
 from random import Random
 
 import pytest
 import torch
 
+from editsweep.errors import WorkerError
 from editsweep.model import generation, scoring
 from editsweep.run import drive
 from editsweep.run.drive import WITH_FAILURES, RunOptions, run_sweep
@@ -149,6 +151,15 @@ def test_an_editor_that_writes_the_model_spoils_its_own_unit_only(tmp_path, faul
     assert found[2:] == wanted[2:]
     assert {row["error_kind"] for row in found[:2]} == {"weights_changed"}
     assert "mlp" in found[0]["error_text"]
+
+
+def test_a_gpu_that_fails_ends_this_process_and_the_next_goes_on(tmp_path, faulty, calm):
+    (faulty / f"{FIRST}.broken").write_text("once")
+    with pytest.raises(WorkerError, match="The same command goes on"):
+        run(tmp_path / "t", text=faulty_sweep(faulty, 2))
+    sys.modules.pop("faulty_editor")  # the editor of a new process
+    assert run(tmp_path / "t", text=faulty_sweep(faulty, 2)).exit_code == 0
+    assert tables(tmp_path / "t") == tables(calm)
 
 
 KEYS = ("edit_id", "probe_id", "metric", "protocol", "phase", "status")

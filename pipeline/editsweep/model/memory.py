@@ -17,6 +17,15 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
+def device_broken(error: BaseException) -> bool:
+    """Whether `error` says that this process can do nothing more on its GPU.
+
+    After a failed kernel (a device-side assert, an illegal address) each later call fails too.
+    """
+    is_device = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error)
+    return is_device and "out of memory" not in str(error)
+
+
 def in_halves(
     batches: Iterable[Sequence[T]], do: Callable[[Sequence[T]], R], alone: Callable[[T, str], R]
 ) -> Iterator[R]:

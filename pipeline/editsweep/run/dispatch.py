@@ -295,6 +295,11 @@ class Dispatch:
         self._note(
             event="raised", task=task_id, kind=failure.kind, text=failure.text, trace=failure.trace
         )
+        if failure.is_broken:  # of a worker in a process of its own this would be its death
+            raise WorkerError(
+                f"the GPU failed, and this process can do no more on it ({failure.text}). The same "
+                "command goes on; with --executor ray a worker that meets this is replaced"
+            )
         if failure.is_setup:
             raise _SETUP_ERRORS.get(failure.kind, ConfigError)(failure.text)
         self._kinds[task_id] = failure

@@ -9,6 +9,7 @@ from editsweep.core.scrub import scrubbed
 from editsweep.core.types import EditRequest
 from editsweep.editors.base import EditorSpec
 from editsweep.errors import ConfigError, DataError, EditError, ModelError
+from editsweep.model.memory import device_broken
 from editsweep.model.restrain import Restraint
 from editsweep.run.assets import Files, Parcel
 from editsweep.run.evaluate import AskSettings, UnitIds
@@ -77,12 +78,17 @@ Task = AssetTask | BaseTask | EditTask
 
 @dataclass(frozen=True)
 class Failure:
-    """An exception as text. `is_setup` says that every other task would meet it too."""
+    """An exception as text.
+
+    `is_setup` says that every other task would meet it too, `is_broken` that only this process
+    would: it is of no more use.
+    """
 
     kind: str
     text: str
     trace: str
     is_setup: bool
+    is_broken: bool = False
 
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
@@ -95,6 +101,7 @@ class Failure:
             scrubbed(text),
             scrubbed(trace),
             isinstance(error, ConfigError | DataError | ModelError),
+            device_broken(error),
         )
 
 

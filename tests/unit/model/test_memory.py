@@ -3,7 +3,7 @@ import torch
 
 from editsweep.model import generation
 from editsweep.model.generation import extend, greedy, write
-from editsweep.model.memory import in_halves, too_large
+from editsweep.model.memory import device_broken, in_halves, too_large
 from editsweep.model.tiny import tiny_model
 
 PROMPTS = ["The capital of France is", "Rome", "She lives in London;", "It is", "You were"]
@@ -80,3 +80,12 @@ def test_the_dice_of_a_halved_batch_are_thrown_anew(tight):
     calm = write(model, PROMPTS, none, 20, 5, seeds)
     tight()
     assert write(model, PROMPTS, none, 20, 5, seeds) == calm
+
+
+def test_a_failed_kernel_ends_the_device_and_no_memory_does_not():
+    failed = torch.AcceleratorError("CUDA error: device-side assert triggered")
+    assert device_broken(failed)
+    assert device_broken(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not device_broken(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not device_broken(RuntimeError("CUDA error: out of memory"))
+    assert not device_broken(RuntimeError("shapes do not match"))
