@@ -391,8 +391,11 @@ class BaseAnswers:
     """What the unedited model said, one Arrow file a slice: `<slice>.<sha256 of the file>.arrow`."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is made when something is kept."""
+        """`folder` is made when something is kept; it is listed once, for it can hold many files."""
         self._folder = folder
+        self._paths: dict[str, list[Path]] = {}
+        for path in sorted(folder.glob("*.arrow")):
+            self._paths.setdefault(path.name.partition(".")[0], []).append(path)
 
     def keep(self, key: str, data: bytes) -> None:
         """Write one slice's answers; they can be had again, so this does not wait for the disk.
@@ -404,11 +407,13 @@ class BaseAnswers:
             self._folder.mkdir(exist_ok=True)
             draft = self._folder / f".{key}"
             draft.write_bytes(data)
-            draft.replace(self._folder / f"{key}.{sha256(data).hexdigest()}.arrow")
+            path = self._folder / f"{key}.{sha256(data).hexdigest()}.arrow"
+            draft.replace(path)
+        self._paths.setdefault(key, []).append(path)
 
     def find(self, key: str) -> pa.Table | None:
         """One slice's answers, or None when they are not there or not what was written."""
-        for path in sorted(self._folder.glob(f"{key}.*.arrow")):
+        for path in self._paths.get(key, ()):
             data = path.read_bytes()
             if path.name == f"{key}.{sha256(data).hexdigest()}.arrow":
                 return schema.from_ipc(data)
