@@ -1,11 +1,12 @@
 """Sweeps of nothing and of one: refused with the place named, or done like any other."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from editsweep.errors import ConfigError, DataError
-from editsweep.run.drive import RunOptions, run_sweep
+from editsweep.run.drive import WITH_FAILURES, RunOptions, run_sweep
 from editsweep.run.sweep import parse_sweep
 from editsweep.store.store import SweepStore
 
@@ -30,6 +31,14 @@ def rows(folder, kind="edits"):
     own = {"sweep_id": "", "cell_id": "", "unit_id": ""}
     timed = {"edit_s": 0, "probe_s": 0} if kind == "edits" else {}
     return [row | own | timed for row in SweepStore(folder).table(kind).to_pylist()]
+
+
+def values(folder, edit_id):
+    """The numbers of one edit, at its own checkpoint in a sequence, by what they are."""
+    names = ("probe_id", "metric", "protocol", "phase")
+    found = [r for r in rows(folder, "measurements") if r["edit_id"] == edit_id]
+    found = [r for r in found if r["phase"] != "retained" and r["axis"] != "drift"]
+    return {tuple(row[n] for n in names): row["value"] for row in found}
 
 
 @pytest.mark.parametrize("content", ["", "\n \n", '{"subject": 1}\n'])
@@ -63,3 +72,24 @@ def test_one_edit_in_one_cell_is_what_it_is_among_others(tmp_path):
     assert (tmp_path / "t" / "report.html").stat().st_size > 1000
     again = run(tmp_path / "t", data)
     assert (again.exit_code, again.units_now) == (0, 0)
+
+
+@pytest.mark.parametrize("regime", ["single", "batch: 2", "sequential: {size: 1, every: 2}"])
+def test_a_prompt_of_a_megabyte_fails_alone(tmp_path, regime):
+    data, short = tmp_path / "own.jsonl", tmp_path / "short.jsonl"
+    records = [json.loads(line) for line in EDITS.read_text(encoding="utf-8").splitlines()[:4]]
+    short.write_text(json.dumps(records[0]))
+    records[1]["prompt"] = "{} " + "is in " * 170_000
+    data.write_text("\n".join(map(json.dumps, records)))
+    text = SWEEP.replace("limit: 3, ", "").replace("unit_size: 1", "unit_size: 2")
+    text += f"regimes:\n  - {regime.replace('{', '{{').replace('}', '}}')}\n"
+    result = run(tmp_path / "t", data, text)
+    assert (result.exit_code, result.edits, result.edits_failed) == (WITH_FAILURES, 4, 1)
+    edits = rows(tmp_path / "t")
+    assert [row["error_kind"] for row in edits] == [None, "too_long", None, None]
+    assert "reads at most 4096: shorten it" in edits[1]["error_text"]
+    assert set(values(tmp_path / "t", edits[1]["edit_id"]).values()) == {None}
+    assert run(tmp_path / "short", short, text).exit_code == 0
+    found, wanted = (values(tmp_path / name, edits[0]["edit_id"]) for name in ("t", "short"))
+    assert wanted
+    assert found == pytest.approx(wanted, abs=1e-4)
