@@ -1,4 +1,7 @@
-"""An editor that is not given what the model has no room for: such an edit has failed by itself."""
+"""An editor between two guards: what it is given the model can read, what it gives back is finite.
+
+An edit that does not pass has failed by itself.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +15,13 @@ from editsweep.model.language_model import LanguageModel
 Group = Sequence[EditRequest]
 
 
-def readable(editor: Editor, model: LanguageModel, settings: AskSettings) -> Editor:
-    """`editor`, without the edits of which a question is `too_long` for `model`."""
-    return _Readable(editor, model, settings)
+def guarded(editor: Editor, model: LanguageModel, settings: AskSettings) -> Editor:
+    """`editor`, without edits of which a question is `too_long` and patches that are `not_finite`."""
+    return _Guarded(editor, model, settings)
 
 
 @dataclass(frozen=True)
-class _Readable:
+class _Guarded:
     editor: Editor
     model: LanguageModel
     settings: AskSettings
@@ -39,7 +42,8 @@ class _Readable:
         if not rest:
             return Edited(error=lost[0]), state
         edited, after = edit_next(self.editor, rest, state, seed)
-        return _whole(edited, group, lost), after
+        found = _whole(edited, group, lost)
+        return found, state if found.error else after
 
     def _long(self, group: Group) -> dict[int, EditError]:
         found = ((i, no_room(self.model, r, self.settings)) for i, r in enumerate(group))
@@ -52,6 +56,9 @@ def _without(group: Group, lost: dict[int, EditError]) -> list[EditRequest]:
 
 def _whole(edited: Edited, group: Group, lost: dict[int, EditError]) -> Edited:
     """What came of a group whose `lost` edits the editor has not seen."""
+    if edited.patch is not None and not edited.patch.finite:
+        reason = f"{edited.patch.norm} is the norm of the editor's change: it has no finite numbers"
+        return Edited(steps=edited.steps, error=EditError("not_finite", reason))
     if not lost:
         return edited
     places = [index for index in range(len(group)) if index not in lost]
