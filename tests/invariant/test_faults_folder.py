@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from editsweep import __version__
 from editsweep.cli.main import main
+from editsweep.core import schema
 from editsweep.errors import StoreError
 from editsweep.run.drive import RunOptions, run_sweep
 from editsweep.run.sweep import parse_sweep
@@ -286,3 +288,34 @@ def test_odd_texts_come_back_as_they_were_from_arrow_to_the_page(tmp_path):
     asked = set(tables["answers"]["prompt"].to_pylist())
     assert {f"x {odd}" for odd in ODD[:-1]} <= asked
     assert "<script>alert" not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def newer(folder):
+    def change(lines):
+        fields = json.loads(lines[0])
+        return [json.dumps(fields | {"schema_version": schema.VERSION + 1}), *lines[1:]]
+
+    manifest(folder, change)
+
+
+def test_a_folder_of_a_newer_version_is_left_as_it_is(tmp_path, whole):
+    folder = tmp_path / "t"
+    shutil.copytree(whole, folder)
+    newer(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+    told = r"manifest\.jsonl:1: written by a newer EditSweep .*Install that one"
+    with pytest.raises(StoreError, match=told):
+        run(folder)
+    with pytest.raises(StoreError, match=told):
+        SweepStore(folder).committed()
+    assert all(path.read_bytes() == data for path, data in before.items())
+
+
+def test_a_folder_of_another_version_of_the_code_says_which(tmp_path, whole, monkeypatch):
+    folder = tmp_path / "t"
+    shutil.copytree(whole, folder)
+    monkeypatch.setattr("editsweep.run.plan.__version__", "99.0")
+    told = rf"made by EditSweep {__version__} and this is 99\.0.*install {__version__}(.|\n)*\+"
+    with pytest.raises(StoreError, match=told):
+        run(folder)
+    assert results(folder) == results(whole)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from editsweep.core.ids import content_id
-from editsweep.core.types import TEXT_AXES, Answer, Probe, Role, Scored
+from editsweep.core.types import TEXT_AXES, Answer, EditRequest, Probe, Role, Scored
+from editsweep.errors import EditError
 from editsweep.model.divergence import divergences
 from editsweep.model.generation import greedy, write
 from editsweep.model.language_model import LanguageModel
@@ -93,6 +94,26 @@ def ask(
         )
         for i, q in enumerate(questions)
     ]
+
+
+def no_room(model: LanguageModel, request: EditRequest, settings: AskSettings) -> EditError | None:
+    """Why a question of `request`, with its answer, is longer than `model` reads; None if none is."""
+    limit = model.module.config.max_position_embeddings
+    for probe in request.all_probes:
+        more = settings.max_new_tokens if probe.axis in settings.generate else REFERENCE_TOKENS
+        texts = [join(probe.prompt, text) for text in (*_read(probe), *probe.unwanted)]
+        for text, spoken in ((probe.prompt, more), *((text, 0) for text in texts)):
+            # A token is a byte at least, so most texts need not be cut into tokens for this.
+            if len(text.encode()) + spoken < limit:
+                continue
+            tokens = len(model.tokenizer(text, verbose=False)["input_ids"]) + spoken
+            if tokens > limit:
+                return EditError(
+                    "too_long",
+                    f"a question on {probe.axis} needs {tokens} tokens with its answer, "
+                    f"{model.name} reads at most {limit}: shorten it, or choose another model",
+                )
+    return None
 
 
 def references(model: LanguageModel, probes: Sequence[Probe]) -> list[str]:

@@ -90,9 +90,13 @@ def write(
 
         def draw(logp: Tensor, at: Sequence[int]) -> Tensor:
             best = logp.cpu().topk(top_k, -1)
+            chances = best.values.exp()
+            # A row without numbers (NaN) says one token again and again, as the greedy one does.
+            chances[:, 0].nan_to_num_(1.0)
+            chances.nan_to_num_(0.0)
             drawn = [
-                torch.multinomial(chances, 1, generator=dice[place])
-                for place, chances in zip(at, best.values.exp(), strict=True)
+                torch.multinomial(row, 1, generator=dice[place])
+                for place, row in zip(at, chances, strict=True)
             ]
             return best.indices.gather(-1, torch.stack(drawn))[:, 0]
 

@@ -17,7 +17,7 @@ from editsweep.core.conflicts import superseded
 from editsweep.core.types import Answer, EditRequest
 from editsweep.editors.base import Edited, Editor
 from editsweep.errors import EditError
-from editsweep.model.asking import AskSettings, Question, ask, references
+from editsweep.model.asking import AskSettings, Question, ask, no_room, references
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.patch import Patch
 from editsweep.run.rows import Answers, Base, Made, Tables, UnitIds, base_rows, reference, tables
@@ -33,8 +33,12 @@ Groups = Sequence[Sequence[EditRequest]]
 def ask_base(
     model: LanguageModel, requests: Sequence[EditRequest], settings: AskSettings
 ) -> pa.Table:
-    """What the unedited model says to every probe of `requests`; schema `BASE`."""
-    asked = [(request.edit_id, probe) for request in requests for probe in request.all_probes]
+    """What the unedited model says to every probe of `requests`; schema `BASE`.
+
+    Of a request that is too long for it there are no rows.
+    """
+    short = [request for request in requests if no_room(model, request, settings) is None]
+    asked = [(request.edit_id, probe) for request in short for probe in request.all_probes]
     said = references(model, [probe for _, probe in asked])
     questions = [Question(p, reference=text) for (_, p), text in zip(asked, said, strict=True)]
     answers = ask(model, questions, [None], settings)

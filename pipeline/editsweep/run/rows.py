@@ -10,10 +10,10 @@ import pyarrow.compute as pc
 
 from editsweep.core import schema
 from editsweep.core.scrub import scrubbed
-from editsweep.core.types import Answer, EditRequest, Measurement, Probe
+from editsweep.core.types import CONDITION, Answer, EditRequest, Measurement, Probe, Role, Scored
 from editsweep.editors.base import Edited
 from editsweep.metrics.answers import scored as scored_of
-from editsweep.metrics.suite import both_phases, knows
+from editsweep.metrics.suite import both_phases, knows, not_measured
 
 Answers = Mapping[tuple[str, str], Answer]
 Tables = dict[str, pa.Table]
@@ -69,10 +69,10 @@ class Base:
         return cls(table, dict(zip(runs.values.to_pylist(), spans, strict=True)))
 
     def answers(self, requests: Sequence[EditRequest]) -> dict[tuple[str, str], Answer]:
-        """By edit and probe."""
+        """By edit and probe; none of an edit that was not asked."""
         found: dict[tuple[str, str], Answer] = {}
         for request in requests:
-            start, end = self.spans[request.edit_id]
+            start, end = self.spans.get(request.edit_id, (0, 0))
             rows = self.table.slice(start, end - start).to_pylist()
             for probe_id, lines in groupby(rows, lambda row: str(row["probe_id"])):
                 held = list(lines)
@@ -109,7 +109,7 @@ def tables(
 
     Args:
         edits: the edits.
-        before: the unedited model's answers to all their probes.
+        before: the unedited model's answers to all their probes, or none of one that failed.
         after: the edited models' answers; none of an edit that failed.
         ids: where the rows belong.
         seconds: of editing and asking, an edit.
@@ -156,7 +156,7 @@ def _edit_row(edit: Made, before: Answers, ids: UnitIds, seconds: tuple[float, f
         "target_true": request.target_true,
         "relation": request.relation,
         "case": request.case,
-        "known": _known(before[request.edit_id, request.all_probes[0].probe_id]),
+        "known": _known(before.get((request.edit_id, request.all_probes[0].probe_id))),
         "status": "failed" if error else "ok",
         "error_kind": error.kind if error else None,
         "error_text": scrubbed(error.reason) if error else None,
@@ -170,9 +170,10 @@ def _edit_row(edit: Made, before: Answers, ids: UnitIds, seconds: tuple[float, f
     }
 
 
-def _known(reliability: Answer) -> bool | None:
+def _known(reliability: Answer | None) -> bool | None:
     """Whether the unedited model says the true target, the unwanted one once the edit is made."""
-    old = [scored.exact for scored in reliability.scored if scored.role == "unwanted"]
+    asked = reliability.scored if reliability else ()
+    old = [scored.exact for scored in asked if scored.role == "unwanted"]
     return any(old) if old else None
 
 
@@ -184,14 +185,28 @@ def counts(probe: Probe, edit_id: str, before: Answers) -> bool:
 def _measurements(edit: Made, probe: Probe, before: Answers, after: Answers) -> list[Measurement]:
     edit_id, error = edit.request.edit_id, edit.outcome.error
     key = edit_id, probe.probe_id
+    if key not in before and error is not None:
+        # A condition is measured only before the edit.
+        return [] if probe.axis == CONDITION else not_measured(probe, _blank(probe), error.kind)
     met = counts(probe, edit_id, before)
     return both_phases(probe, before[key], after.get(key), met, error.kind if error else None)
+
+
+def _blank(probe: Probe) -> Answer:
+    """An answer of the right shape: which numbers a probe allows depends on nothing else."""
+    roles: list[tuple[Role, str]] = [("answer", text) for text in probe.answers]
+    roles = roles or [("reference", "")]
+    roles += [("unwanted", text) for text in probe.unwanted]
+    scored = tuple(Scored(role, text, (0,), (-1.0,), (0,)) for role, text in roles)
+    return Answer(probe.probe_id, scored)
 
 
 def _answer_rows(
     edit: Made, probe: Probe, before: Answers, after: Answers, ids: UnitIds
 ) -> Iterator[Row]:
     key = edit.request.edit_id, probe.probe_id
+    if key not in before:
+        return
     old, new = before[key], after.get(key)
     for index, scored in enumerate(old.scored):
         now = new.scored[index] if new else None

@@ -21,6 +21,7 @@ from editsweep.model.load import load
 from editsweep.run.assets import asset_folder, files_of, obtain
 from editsweep.run.chain import Chain, Checkpoint, go_on
 from editsweep.run.evaluate import ask_base, evaluated
+from editsweep.run.guarded import guarded
 from editsweep.run.halving import halving
 from editsweep.run.in_turn import in_turn
 from editsweep.run.layout import device_text
@@ -111,7 +112,7 @@ class Worker:
         if task.chain is not None and step is not None and not step.each_step:
             step, total = None, step
         plain = in_turn(self._built(task, model), task.spec, model)
-        editor = halving(restrained(plain, model, step))
+        editor = guarded(halving(restrained(plain, model, step)), model, task.settings)
         base, ids, seed = schema.from_ipc(task.base), task.ids, task.seed
         if task.chain is None:
             made = evaluated(model, editor, task.groups, base, ids, seed, task.settings)

@@ -13,6 +13,7 @@ from typing import Any
 
 from editsweep.core import schema
 from editsweep.core.names import safe_name
+from editsweep.errors import StoreError
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,8 @@ class Line:
         return "", kept
 
     def _unreadable(self) -> str:
-        if not 1 <= self.schema_version <= schema.VERSION:
-            return (
-                f"schema version {self.schema_version}, this EditSweep reads {schema.VERSION} and "
-                "what is older"
-            )
+        if self.schema_version < 1:
+            return f"schema version {self.schema_version}, which there is none of"
         if set(self.files) != set(schema.PARTS):
             return f"files {sorted(self.files)} instead of {sorted(schema.PARTS)}"
         return ""
@@ -112,6 +110,9 @@ def claims(path: Path) -> tuple[dict[str, list[Claim]], list[str]]:
     """Every unit's lines in their order, and a warning for each line that is none.
 
     What follows the last line end is the trace of a writer that died and is passed over.
+
+    Raises:
+        StoreError: a newer EditSweep has written here; doing its units again would undo them.
     """
     made: dict[str, list[Claim]] = {}
     warnings: list[str] = []
@@ -123,6 +124,7 @@ def claims(path: Path) -> tuple[dict[str, list[Claim]], list[str]]:
                 made.pop(back, None)
             else:
                 line = Line.of(fields)
+                _check_version(f"{path}:{number}", line)
                 made.setdefault(line.unit_id, []).append(Claim(number, line))
         except ValueError as error:
             warnings.append(f"{path.name}:{number}: not a manifest line ({error}); passed over")
@@ -147,6 +149,14 @@ def found(
             return Found(unit, claim.line, files)
         why = f"manifest.jsonl:{claim.number}: unit {unit}: {fault}; it must be done again"
     return Found(unit, None, {}, why)
+
+
+def _check_version(where: str, line: Line) -> None:
+    if line.schema_version > schema.VERSION:
+        raise StoreError(
+            f"{where}: written by a newer EditSweep (schema version {line.schema_version}, this one "
+            f"reads {schema.VERSION} and older). Install that one to go on, or choose another folder"
+        )
 
 
 def withdrawal(unit_id: str, time: str) -> str:

@@ -120,8 +120,8 @@ class SweepStore:
             )
         )
         raise StoreError(
-            f"{self.folder} holds the results of another sweep. Choose another --out for the new "
-            f"one, or go back to the old sweep file to continue it. What differs:\n{diff}"
+            f"{self.folder} holds the results of another sweep. {_advice(bound, resolved)}. "
+            f"What differs:\n{diff}"
         )
 
     def commit(
@@ -439,11 +439,28 @@ def _sorted(kind: str, tables: Iterable[pa.Table]) -> pa.Table:
 
 
 def _fingerprint(text: str) -> object:
+    return _lock(text).get("fingerprint")
+
+
+def _advice(text: str, resolved: Mapping[str, Any]) -> str:
+    """How to go on with what is bound as `text`, or beside it."""
+    sweep = _lock(text).get("sweep")
+    made, now = (s.get("code") if isinstance(s, Mapping) else None for s in (sweep, resolved))
+    if made and now and made != now:
+        return (
+            f"It was made by EditSweep {made} and this is {now}, whose numbers may differ: install "
+            f"{made} to continue it, or choose another --out"
+        )
+    return "Choose another --out for the new one, or go back to the old sweep file to continue it"
+
+
+def _lock(text: str) -> Mapping[str, Any]:
+    """What `bind` has written; nothing if it is damaged."""
     try:
         kept = yaml.safe_load(text)
     except yaml.YAMLError:
-        return None
-    return kept.get("fingerprint") if isinstance(kept, dict) else None
+        return {}
+    return kept if isinstance(kept, dict) else {}
 
 
 def _yaml(value: Mapping[str, Any]) -> str:
