@@ -98,7 +98,9 @@ def ask(
 
 def no_room(model: LanguageModel, request: EditRequest, settings: AskSettings) -> EditError | None:
     """Why a question of `request`, with its answer, is longer than `model` reads; None if none is."""
-    limit = model.module.config.max_position_embeddings
+    limit = getattr(model.module.config, "max_position_embeddings", None)
+    if limit is None:
+        return None
     for probe in request.all_probes:
         more = settings.max_new_tokens if probe.axis in settings.generate else REFERENCE_TOKENS
         texts = [join(probe.prompt, text) for text in (*_read(probe), *probe.unwanted)]
