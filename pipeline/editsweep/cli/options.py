@@ -72,6 +72,7 @@ MetricsPort = Annotated[
         min=1, max=65535, help="Metrics for Prometheus at 127.0.0.1:PORT; off if not given."
     ),
 ]
+Record = Annotated[bool, typer.Option(help="Record the results in MLflow.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TrackingUri = Annotated[
     str | None,

@@ -11,7 +11,9 @@ from editsweep.cli.options import (
     GpusPerWorker,
     Json,
     Limit,
+    MaxFailures,
     MetricsPort,
+    Record,
     Settings,
     SkipBad,
     SweepFile,
@@ -54,19 +56,32 @@ def submit(
     target_settings: With = None,
     gpus_per_worker: GpusPerWorker = None,
     unit_timeout: UnitTimeout = None,
+    max_failures: MaxFailures = None,
     metrics_port: MetricsPort = None,
+    record: Record = True,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="Where MLflow keeps the job's runs; as in `run`.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Hand a sweep to a scheduler, after it was checked as `plan` does.
 
+    Options that are also `run`'s are given to it.
+
     Exit codes: 0 submitted or there already, 1 not taken, 2 wrong use.
     """
-    from editsweep.launch.job import RunFlags, make_job, make_target
+    from editsweep.launch.flags import Flags
+    from editsweep.launch.job import make_job, make_target
 
-    target = make_target(to.value, target_settings or ())
-    flags = RunFlags(
-        gpus_per_worker=gpus_per_worker, unit_timeout=unit_timeout, metrics_port=metrics_port
+    flags = Flags(
+        record=record,
+        tracking_uri=tracking_uri,
+        max_failures=max_failures,
+        gpus_per_worker=gpus_per_worker,
+        unit_timeout=unit_timeout,
+        metrics_port=metrics_port,
     )
+    target = make_target(to.value, target_settings or ())
     made = make_job(sweep, out, settings or (), limit, skip_bad, flags)
     if dry_run:
         print(target.render(made), end="")

@@ -3,15 +3,16 @@
 import math
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, get_args, get_type_hints
 
 import yaml
 
-from editsweep.core.names import unknown
+from editsweep.core.names import safe_name, unknown
 from editsweep.errors import ConfigError
 from editsweep.launch import TARGETS
+from editsweep.launch.flags import NO_FLAGS, Flags
 from editsweep.run.layout import Machine, lay_out
 from editsweep.run.plain_yaml import parse
 from editsweep.run.plan import make_plan
@@ -22,43 +23,14 @@ SWEEP_FILE = "sweep.yaml"
 
 
 @dataclass(frozen=True)
-class RunFlags:
-    """The options of `run` that travel with a job, one field each; what is None is chosen there."""
-
-    workers: int | None = None
-    threads: int | None = None
-    gpus_per_worker: float | None = None
-    unit_timeout: float | None = None
-    metrics_port: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what `run` would refuse hours later."""
-        if self.gpus_per_worker is not None and not 0 < self.gpus_per_worker <= 1:
-            raise ConfigError(
-                f"--gpus-per-worker {self.gpus_per_worker:g}: write 1, or a part of one GPU such as "
-                "0.5"
-            )
-        if self.unit_timeout is not None and self.unit_timeout <= 0:
-            raise ConfigError(f"--unit-timeout {self.unit_timeout:g}: write seconds, more than 0")
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """As words of a command line."""
-        given = [(field.name, getattr(self, field.name)) for field in fields(self)]
-        return tuple(
-            word
-            for name, value in given
-            if value is not None
-            for word in (f"--{name.replace('_', '-')}", str(value))
-        )
-
-
-@dataclass(frozen=True)
 class Job:
     """A sweep to be run elsewhere.
 
     `sweep` is its whole YAML text, `folder` the absolute path from which relative paths in it and
-    `out` start, `units` how many there are to share out, `flags` how it is run.
+    `out` start, `units` how many there are to share out, `flags` what else `run` is given.
+
+    Raises:
+        ConfigError: `name` cannot name a folder.
     """
 
     name: str
@@ -67,7 +39,11 @@ class Job:
     folder: str
     out: str
     units: int
-    flags: RunFlags = RunFlags()
+    flags: Flags = NO_FLAGS
+
+    def __post_init__(self) -> None:
+        """Targets put the name where nothing can be quoted."""
+        safe_name("sweep name", self.name)
 
     @property
     def job_id(self) -> str:
@@ -142,7 +118,7 @@ def make_job(
     settings: Iterable[str] = (),
     limit: int | None = None,
     skip_bad: bool = False,
-    flags: RunFlags | None = None,
+    flags: Flags = NO_FLAGS,
 ) -> Job:
     """The sweep in the file at `path`, checked as `plan` does, to be run from this folder.
 
@@ -154,8 +130,7 @@ def make_job(
     text = sweep_text(path, settings, limit, skip_bad)
     plan = make_plan(resolve(parse_sweep(text, where=str(path))))
     folder = str(Path.cwd())
-    units = len(plan.units)
-    return Job(plan.name, plan.sweep_id, text, folder, str(out), units, flags or RunFlags())
+    return Job(plan.name, plan.sweep_id, text, folder, str(out), len(plan.units), flags)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -182,18 +157,27 @@ def quoted(words: Iterable[str]) -> str:
     return " ".join(shlex.quote(word) for word in words)
 
 
-def spread(flags: RunFlags, nodes: int, node: Machine, units: int) -> RunFlags:
-    """The same flags with workers and threads for so many equal nodes.
+def share_options(workers: int | None, threads: int | None) -> tuple[str, ...]:
+    """The options of `run` that share the machines out; what is None is chosen there."""
+    chosen = (("--workers", workers), ("--threads", threads))
+    given = [(option, str(value)) for option, value in chosen if value is not None]
+    return tuple(word for pair in given for word in pair)
 
-    No worker is wider than a node.
+
+def spread(
+    nodes: int, node: Machine, job: Job, workers: int | None = None, threads: int | None = None
+) -> tuple[str, ...]:
+    """The same for so many equal nodes: no worker is wider than a node.
 
     Raises:
-        ConfigError: the nodes do not hold that many workers.
+        ConfigError: the nodes do not hold that many workers, or have no GPU to give parts of.
     """
-    on_each = None if flags.workers is None else math.ceil(flags.workers / nodes)
-    layout = lay_out(node, math.ceil(units / nodes), on_each, flags.threads, flags.gpus_per_worker)
-    workers = flags.workers or layout.workers * nodes
-    return replace(flags, workers=workers, threads=layout.threads)
+    part = job.flags.gpus_per_worker
+    if part is not None and not node.gpus:
+        raise ConfigError(f"--gpus-per-worker {part:g}: the nodes have no GPU, add --with gpus=N")
+    on_each = None if workers is None else math.ceil(workers / nodes)
+    layout = lay_out(node, math.ceil(job.units / nodes), on_each, threads, part)
+    return share_options(workers or layout.workers * nodes, layout.threads)
 
 
 def at_least(name: str, value: float | None, least: int) -> None:

@@ -4,7 +4,8 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 
@@ -65,7 +66,8 @@ class KubeRay:
         """Two resources as YAML: the sweep's text, and the job that runs it.
 
         Raises:
-            ConfigError: the folder of results would need quotes.
+            ConfigError: a word of the command would need quotes, or the pods do not hold the
+                workers.
         """
         return as_yaml(self._sweep(job), self._job(job))
 
@@ -115,25 +117,30 @@ class KubeRay:
         labels = {"app.kubernetes.io/managed-by": "editsweep", "editsweep/sweep-id": job.sweep_id}
         return {"name": _resource_name(job), "namespace": self.namespace, "labels": labels}
 
-    def _job(self, job: Job) -> dict[str, Any]:
-        out = str(PurePosixPath(self.folder, job.out))
-        flags = spread(job.flags, self.workers, Machine(self.cpus, self.gpus), job.units)
-        share = replace(flags, metrics_port=None).words  # Ray's, which KubeRay starts
-        port = flags.metrics_port
-        metrics = {} if port is None else {"metrics-export-port": str(port)}
-        command = ["editsweep", "run", f"{SWEEP_FOLDER}/{SWEEP_FILE}", "--out", out]
-        # KubeRay hands this from one shell to another: no word of it may need quotes.
-        for word in command:
+    def _entrypoint(self, job: Job) -> str:
+        """KubeRay hands this from one shell to another: no word of it may need quotes."""
+        words = (
+            *("editsweep", "run", f"{SWEEP_FOLDER}/{SWEEP_FILE}"),
+            *("--out", str(PurePosixPath(self.folder, job.out)), "--address", "auto"),
+            *spread(self.workers, Machine(self.cpus, self.gpus), job),
+            *job.flags.words(),
+        )
+        for option, word in pairwise(words):
             if quoted([word]) != word:
-                raise ConfigError(f"--out {out!r}: use only letters, digits, '.', '_', '-' and '/'")
+                raise ConfigError(f"{option} {word!r}: no spaces, quotes or shell signs")
+        return " ".join(words)
+
+    def _job(self, job: Job) -> dict[str, Any]:
         auth = {"mode": "token"} | ({"secretName": self.secret} if self.secret else {})
+        port = job.flags.metrics_port
+        metrics = {} if port is None else {"metrics-export-port": str(port)}
         deadline = {} if self.deadline is None else {"activeDeadlineSeconds": self.deadline}
         return {
             "apiVersion": "ray.io/v1",
             "kind": "RayJob",
             "metadata": self._metadata(job),
             "spec": {
-                "entrypoint": " ".join((*command, "--address", "auto", *share)),
+                "entrypoint": self._entrypoint(job),
                 "backoffLimit": 0,
                 "shutdownAfterJobFinishes": True,
                 "ttlSecondsAfterFinished": self.keep,
@@ -151,7 +158,7 @@ class KubeRay:
                             "replicas": self.workers,
                             "minReplicas": self.workers,
                             "maxReplicas": self.workers,
-                            "rayStartParams": {},
+                            "rayStartParams": metrics,
                             "template": self._pod(job, "ray-worker", self.gpus),
                         }
                     ],

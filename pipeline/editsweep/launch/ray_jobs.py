@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from editsweep.launch.job import (
     as_yaml,
     at_least,
     quoted,
+    share_options,
 )
 
 DASHBOARD = "http://127.0.0.1:8265"
@@ -56,7 +57,7 @@ class RayJobs:
         """The request as YAML, with the file that goes along.
 
         Raises:
-            ConfigError: a port for metrics is asked for, which the cluster has already.
+            ConfigError: a port of metrics is asked of a cluster that has one already.
         """
         request = {
             "submission_id": job.job_id,
@@ -71,7 +72,8 @@ class RayJobs:
         After a job that failed or was stopped the next one goes on, as the same id with a number.
 
         Raises:
-            ConfigError: ray is not installed, or the cluster would be open to everybody.
+            ConfigError: as `render`; ray is not installed, or the cluster would be open to
+                everybody.
             WorkerError: there is no cluster, or it does not take the job.
         """
         host = _host(self.address)
@@ -101,14 +103,14 @@ class RayJobs:
             return Submitted(job_id, str(client.get_job_status(job_id).value), follow=follow)
 
     def _request(self, job: Job) -> dict[str, Any]:
-        command = ["editsweep", "run"]
-        options = ["--out", job.out, "--address", "auto"]
         if job.flags.metrics_port is not None:
             raise ConfigError(
-                "--metrics-port: a running Ray cluster has its own, which `ray start "
+                "--metrics-port: a running cluster has a port of its own, which `ray start "
                 "--metrics-export-port` sets; leave it out"
             )
-        share = replace(job.flags, workers=self.workers, threads=self.threads).words
+        command = ["editsweep", "run"]
+        options = ["--out", job.out, "--address", "auto"]
+        share = (*share_options(self.workers, self.threads), *job.flags.words())
         folder = quoted([self.folder or job.folder])
         return {
             "entrypoint": (

@@ -10,13 +10,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from editsweep.core.names import safe_name
 from editsweep.errors import ConfigError, WorkerError
-from editsweep.launch.job import Job, RunFlags, Submitted, at_least, quoted, spread
+from editsweep.launch.job import Job, Submitted, at_least, quoted, share_options, spread
 from editsweep.run.layout import Machine
 
 _BODY = Path(__file__).with_name("slurm.sh")
@@ -77,14 +77,17 @@ class Slurm:
         """The sbatch script, whole: the sweep stands in it.
 
         Raises:
-            ConfigError: more workers than the nodes hold, or a seed's sweep cannot be a folder.
+            ConfigError: more workers than the nodes hold, a seed's sweep cannot be a folder, or
+                jobs that may share a node would want the same port of metrics.
         """
+        if self.seeds and job.flags.metrics_port and not self.exclusive:
+            raise ConfigError(
+                f"--metrics-port {job.flags.metrics_port}: jobs of an array may share a node and "
+                "would want the same port; leave it out, or add --with exclusive=true"
+            )
         for seed in self.seeds:
             safe_name("sweep name", f"{job.name}-seed-{seed}")
         directives = "".join(f"#SBATCH --{line}\n" for line in self._directives(job))
-        flags = self._flags(job)
-        # Over several nodes the script starts Ray, and Ray has the port.
-        shared = flags if self.nodes == 1 else replace(flags, metrics_port=None)
         values = {
             "folder": shlex.quote(job.folder),
             "bin": shlex.quote(self.bin),
@@ -95,8 +98,8 @@ class Slurm:
             "gpus": self.gpus,
             "patience": self.patience,
             "seeds": f"({' '.join(map(str, self.seeds))})",
-            "metrics": flags.metrics_port or "",
-            "options": f"({quoted(shared.words)})",
+            "metrics": job.flags.metrics_port or "",
+            "options": f"({quoted((*self._share(job), *job.flags.words(self.nodes == 1)))})",
             "sweep": shlex.quote(job.sweep),
         }
         assigned = "".join(f"{name}={value}\n" for name, value in values.items())
@@ -161,12 +164,12 @@ class Slurm:
         yield f"signal=B:USR1@{self.warn}"
         yield "requeue"
 
-    def _flags(self, job: Job) -> RunFlags:
-        """With workers and threads, so that no worker is wider than a node."""
-        flags = replace(job.flags, workers=self.workers, threads=self.threads)
+    def _share(self, job: Job) -> Sequence[str]:
+        """Workers and threads, so that no worker is wider than a node."""
         if self.exclusive and self.cpus is None:
-            return flags
-        return spread(flags, self.nodes, Machine(self.cpus or 1, self.gpus), job.units)
+            return share_options(self.workers, self.threads)
+        machine = Machine(self.cpus or 1, self.gpus)
+        return spread(self.nodes, machine, job, self.workers, self.threads)
 
 
 def _log(job: Job, seeds: Sequence[int]) -> str:

@@ -1,6 +1,6 @@
 """Ctrl-C: the first lets work in flight end and be kept, the second ends the run at once.
 
-A scheduler that is about to end a run says so with SIGTERM or SIGUSR1, which are taken as Ctrl-C.
+SIGTERM is the same. SIGUSR1 is a scheduler's warning: it asks as the first does, and never aborts.
 """
 
 import signal
@@ -38,11 +38,16 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def stoppable(say: Callable[[str], None]) -> Iterator[Stop]:
-    """Within the block SIGINT, SIGTERM and SIGUSR1 set `asked`; another raises KeyboardInterrupt."""
+    """Within the block SIGINT, SIGTERM and SIGUSR1 set `asked`.
+
+    After that SIGINT and SIGTERM raise KeyboardInterrupt, and SIGUSR1 does nothing.
+    """
     stop = Stop()
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
+    def ask(number: int, _frame: FrameType | None) -> None:
         if stop.asked:
+            if number == signal.SIGUSR1:
+                return
             raise KeyboardInterrupt
         stop.asked = True
         say("Stopping: what is in flight will be finished and kept (once more to stop at once).")

@@ -92,11 +92,10 @@ def test_submit_checks_first_and_a_dry_run_submits_nothing(editsweep, sweep, tmp
     shown = editsweep("submit", sweep, "--to", "slurm", "--dry-run", "--with", "cpus=2")
     assert shown.startswith("#!/bin/bash\n#SBATCH --job-name=s-")
     assert "options=(--workers 2 --threads 1)" in shown
-    flags = ("--unit-timeout", 9, "--metrics-port", 9100)
-    flagged = editsweep(
-        *("submit", sweep, "--to", "slurm", "--dry-run", "--with", "cpus=2", *flags)
-    )
-    assert "--threads 1 --unit-timeout 9.0 --metrics-port 9100)" in flagged
+    for_run = ("--max-failures", "5%", "--unit-timeout", 600, "--metrics-port", 9464, "--no-record")
+    shown = editsweep("submit", sweep, "--to", "slurm", "--dry-run", *for_run)
+    given = "--no-record --max-failures 5% --unit-timeout 600 --metrics-port 9464"
+    assert f"options=(--workers 1 --threads 1 {given})" in shown
     wrong = editsweep("submit", sweep, "--to", "slurm", "--set", "models=[nobody]", code=2)
     assert "nobody" in wrong
     assert "did you mean 'cpus'" in editsweep(

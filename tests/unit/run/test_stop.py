@@ -1,29 +1,63 @@
-"""Being asked to end: once is a request, twice ends at once, and handlers are put back."""
+"""Signals: the first asks, the second aborts, and a scheduler's warning never does."""
 
+import os
 import signal
+import threading
 
 import pytest
 
 from editsweep.run.stop import stoppable
 
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_the_first_signal_asks_and_the_second_ends(number):
+
+def handlers():
+    return [signal.getsignal(number) for number in ASKING]
+
+
+@pytest.mark.parametrize("number", ASKING)
+def test_the_first_signal_asks_and_says_so_once(number):
     said = []
-    before = signal.getsignal(number)
     with stoppable(said.append) as stop:
         assert not stop.asked
-        signal.raise_signal(number)
+        os.kill(os.getpid(), number)
         assert stop.asked
-        assert len(said) == 1
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(number)
-    assert signal.getsignal(number) is before
+    assert len(said) == 1
+    assert "Stopping" in said[0]
 
 
-def test_a_time_limit_after_its_warning_ends_at_once():
-    with stoppable(str) as stop:
-        signal.raise_signal(signal.SIGUSR1)
-        assert stop.asked
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("first", ASKING)
+def test_the_second_aborts(first, second):
+    with stoppable(lambda _: None):
+        os.kill(os.getpid(), first)
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGTERM)
+            os.kill(os.getpid(), second)
+
+
+@pytest.mark.parametrize("first", ASKING)
+def test_a_warning_never_aborts(first):
+    with stoppable(lambda _: None) as stop:
+        for number in (first, signal.SIGUSR1, signal.SIGUSR1):
+            os.kill(os.getpid(), number)
+    assert stop.asked
+
+
+def test_the_handlers_from_before_are_back():
+    before = handlers()
+    with stoppable(lambda _: None):
+        assert not set(map(id, handlers())) & set(map(id, before))
+    assert handlers() == before
+
+
+def test_another_thread_handles_no_signals():
+    before, seen = handlers(), []
+
+    def work():
+        with stoppable(lambda _: None) as stop:
+            seen.append((handlers(), stop.asked))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(before, False)]

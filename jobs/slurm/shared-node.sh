@@ -1,12 +1,14 @@
 #!/bin/bash
 #SBATCH --job-name=smoke-0123456789ab
-#SBATCH --output=smoke-0123456789ab-%j.out
+#SBATCH --output=smoke-0123456789ab-%A_%a.out
 #SBATCH --open-mode=append
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=8
+#SBATCH --gpus-per-node=1
 #SBATCH --mem=32G
 #SBATCH --time=12:00:00
+#SBATCH --array=0-2
 #SBATCH --signal=B:USR1@120
 #SBATCH --requeue
 
@@ -16,11 +18,11 @@ name=smoke
 out=runs
 nodes=1
 cpus=8
-gpus=0
+gpus=1
 patience=300
-seeds=()
+seeds=(0 1 2)
 metrics=
-options=(--workers 8 --threads 1)
+options=(--workers 1 --threads 8)
 sweep='name: smoke
 models:
 - tiny-llama
@@ -74,27 +76,27 @@ tidy() {
   for step in ${steps[@]+"${steps[@]}"}; do wait "$step" 2>/dev/null || true; done
   rm -rf -- "$scratch"
 }
-# Slurm's warning goes to the driver, which keeps what is in flight and ends with 75: to be continued.
-# Before there is a driver there is nothing to keep.
+# Slurm's warning (USR1) and its end (TERM) go to the driver, which keeps what is in flight and ends
+# with 75: to be continued. Set before anything is started, because both would end this shell.
 asked=
+interrupted=
 driver=
-end() { # CODE
-  # Not after a cancellation: then the job is not running any more.
-  if [ "$1" -eq 75 ] && [ -n "$asked" ] \
-    && [ "$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
+forward() {
+  asked=yes
+  interrupted=yes
+  [ -z "$driver" ] || kill "-$1" "$driver" 2>/dev/null || true
+}
+trap 'forward USR1' USR1
+trap 'forward TERM' TERM
+again() { # queue the job again if it was asked to end, unless it was cancelled: then it is not running
+  [ -n "$asked" ] || return 0
+  if [ "$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then
     echo "editsweep: interrupted in time; queued again"
     tidy
     scontrol requeue "$SLURM_JOB_ID"
   fi
-  exit "$1"
+  exit 75
 }
-warn() { # SIGNAL
-  asked=yes
-  [ -n "$driver" ] || end 75
-  kill -"$1" "$driver" 2>/dev/null || true
-}
-trap 'warn USR1' USR1
-trap 'warn TERM' TERM
 mkdir -m 700 -- "$scratch" || fail "cannot make $scratch"
 trap tidy EXIT
 printf '%s' "$sweep" >"$scratch/sweep.yaml"
@@ -134,8 +136,8 @@ start_ray() { # NODE OPTION...: Ray on one node, as a step of this job
   shift
   srun --nodes=1 --ntasks=1 --nodelist="$node" --cpus-per-task="$cpus" --overlap \
     bash -c "$on_node" editsweep "$scratch" --block --disable-usage-stats --log-color=false \
-    --num-cpus="$cpus" --num-gpus="$gpus" --min-worker-port=0 --max-worker-port=0 "$@" \
-    <"$scratch/secret" &
+    --num-cpus="$cpus" --num-gpus="$gpus" --min-worker-port=0 --max-worker-port=0 \
+    ${metrics:+--metrics-export-port="$metrics"} "$@" <"$scratch/secret" &
   steps+=("$!")
 }
 alive() { # how many nodes the cluster has
@@ -159,9 +161,10 @@ if [ "$nodes" -gt 1 ]; then
   address=$ip:$port
   start_ray "$head" --head --node-ip-address="$ip" --port="$port" --temp-dir="$scratch" \
     --include-dashboard=false --ray-client-server-port=$((port + 1)) \
-    --dashboard-agent-listen-port=$((port + 2)) ${metrics:+--metrics-export-port="$metrics"}
+    --dashboard-agent-listen-port=$((port + 2))
   deadline=$((SECONDS + patience))
   until (: <"/dev/tcp/$ip/$port") 2>/dev/null; do
+    again
     none_ended || fail "Ray's head did not start on $head, see above"
     [ "$SECONDS" -lt "$deadline" ] || fail "Ray's head on $head does not answer at $address"
     sleep 1
@@ -171,6 +174,7 @@ if [ "$nodes" -gt 1 ]; then
       --dashboard-agent-listen-port=$((port + 2 + i % 8))
   done
   until [ "$(alive)" -ge "${#names[@]}" ]; do
+    again
     none_ended || fail "Ray did not start on every node, see above"
     [ "$SECONDS" -lt "$deadline" ] || fail "not every node joined Ray in $patience seconds"
     sleep 1
@@ -178,14 +182,17 @@ if [ "$nodes" -gt 1 ]; then
   run+=(--address "$address")
 fi
 
+again # a warning while Ray started: nothing is in flight
 "${run[@]}" &
 driver=$!
+[ -z "$asked" ] || kill -USR1 "$driver" 2>/dev/null || true # one that came between these lines
 code=0
 wait "$driver" || code=$?
-while kill -0 "$driver" 2>/dev/null; do
+while [ -n "$interrupted" ]; do # a signal ends `wait`; asked again it tells the same or the end
+  interrupted=
   code=0
   wait "$driver" || code=$?
 done
-# A driver that had not begun is ended by the warning itself.
-[ "$code" -ne $((128 + $(kill -l USR1))) ] || code=75
-end "$code"
+# 138 and 143: the signal came before the driver could take it, so nothing was in flight.
+case $code in 75 | 138 | 143) again ;; esac
+exit "$code"
