@@ -57,7 +57,7 @@ def _without(group: Group, lost: dict[int, EditError]) -> list[EditRequest]:
 def _whole(edited: Edited, group: Group, lost: dict[int, EditError]) -> Edited:
     """What came of a group whose `lost` edits the editor has not seen."""
     if edited.patch is not None and not edited.patch.finite:
-        reason = f"{edited.patch.norm} is the norm of the editor's change: it has no finite numbers"
+        reason = f"the change holds numbers that are not finite; its norm is {edited.patch.norm}"
         return Edited(steps=edited.steps, error=EditError("not_finite", reason))
     if not lost:
         return edited
