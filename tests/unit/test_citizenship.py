@@ -7,7 +7,6 @@ import ast
 import json
 import os
 import pkgutil
-import re
 import subprocess
 import sys
 import zipfile
@@ -162,16 +161,6 @@ def test_what_is_missing_is_told_with_how_to_get_it():
     code, shown = command("edit", "The capital of {France} is", "--to", "Berlin")
     assert code == 2
     assert "pip install 'editsweep[engine]'" in shown
-
-
-def test_the_page_of_faults_names_tests_that_are_there():
-    page = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
-    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page)
-    assert len(named) > 40
-    for file, test in named:
-        path = ROOT / file
-        assert path.is_file(), file
-        assert not test or f"def {test}(" in path.read_text(encoding="utf-8"), f"{file}::{test}"
 
 
 def test_the_data_folder_does_not_pass_for_the_library_of_that_name():

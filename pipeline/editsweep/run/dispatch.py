@@ -7,8 +7,6 @@ that goes on has it.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
-from hashlib import sha256
-from pathlib import Path
 from time import monotonic
 
 import pyarrow as pa
@@ -16,6 +14,7 @@ import pyarrow.compute as pc
 
 from editsweep.core import schema
 from editsweep.errors import ConfigError, DataError, EditSweepError, ModelError, WorkerError
+from editsweep.run.base_answers import BaseAnswers
 from editsweep.run.budget import Budget
 from editsweep.run.error_kinds import COLUMNS, by_kind, shortened
 from editsweep.run.error_kinds import failed as failed_rows
@@ -33,7 +32,6 @@ from editsweep.run.stop import Stop
 from editsweep.run.tasks import AssetTask, BaseTask, Died, EditTask, Event, Failure, Outcome, Task
 from editsweep.run.units import Unit
 from editsweep.run.writer import Writer
-from editsweep.store import durable
 from editsweep.store.store import Done, SweepStore
 
 WAIT_S = 1.0
@@ -356,8 +354,7 @@ class Dispatch:
             part = plan.bases[task_id]
             return BaseTask(task_id, part.model, part.requests, plan.settings)
         unit = self._units[task_id]
-        cell, base = plan.cells[unit.cell_id], self._base(unit)
-        assert base is not None
+        cell = plan.cells[unit.cell_id]
         return EditTask(
             task_id=task_id,
             model=cell.model,
@@ -365,13 +362,25 @@ class Dispatch:
             restrain=cell.editor.restrain,
             recipes=cell.recipes,
             groups=tuple(plan.groups(unit)),
-            base=schema.to_ipc(base),
+            base=self._base_file(unit),
             ids=self._ids(unit),
             seed=cell.seed,
             settings=plan.settings,
             chain=self._sequences.state(unit),
             again=plan.again(unit),
         )
+
+    def _base_file(self, unit: Unit) -> bytes:
+        """The same as one IPC file: as it lies on the disk where the unit is exactly one slice."""
+        keys = [need for need in unit.needs if need in self._plan.bases]
+        asked = unit.stop - unit.start + len(unit.again)
+        if len(keys) == 1 and len(self._plan.bases[keys[0]].requests) == asked:
+            data = self._bases.file(keys[0])
+            assert data is not None
+            return data
+        base = self._base(unit)
+        assert base is not None
+        return schema.to_ipc(base)
 
     def _base(self, unit: Unit) -> pa.Table | None:
         """The base answers of exactly the edits that this unit asks; None if some are missing."""
@@ -403,39 +412,6 @@ class Dispatch:
                 doing="preparing" if preparing else "",
             )
         )
-
-
-class BaseAnswers:
-    """What the unedited model said, one Arrow file a slice: `<slice>.<sha256 of the file>.arrow`."""
-
-    def __init__(self, folder: Path) -> None:
-        """`folder` is made when something is kept; nobody else writes to it from now on."""
-        self._folder = folder
-        self._paths: dict[str, list[Path]] = {}
-        for path in sorted(folder.glob("*.arrow")):
-            self._paths.setdefault(path.name.split(".")[0], []).append(path)
-
-    def keep(self, key: str, data: bytes) -> None:
-        """Write one slice's answers; they can be had again, so this does not wait for the disk.
-
-        Raises:
-            StoreError: they cannot be written.
-        """
-        with durable.explained(self._folder, "keep what the unedited model said"):
-            self._folder.mkdir(exist_ok=True)
-            draft = self._folder / f".{key}"
-            draft.write_bytes(data)
-            path = self._folder / f"{key}.{sha256(data).hexdigest()}.arrow"
-            draft.replace(path)
-        self._paths[key] = [path]
-
-    def find(self, key: str) -> pa.Table | None:
-        """One slice's answers, or None when they are not there or not what was written."""
-        for path in self._paths.get(key, ()):
-            data = path.read_bytes() if path.exists() else b""
-            if path.name == f"{key}.{sha256(data).hexdigest()}.arrow":
-                return schema.from_ipc(data)
-        return None
 
 
 def _queue(plan: Plan, sequences: Sequences, bases: BaseAnswers) -> Queue:

@@ -8,7 +8,7 @@ from typing import Any
 from editsweep.errors import ConfigError
 from editsweep.model.cache import cache_root
 from editsweep.run.assets import asset_folder
-from editsweep.run.dispatch import BaseAnswers
+from editsweep.run.base_answers import BaseAnswers
 from editsweep.run.drive import this_machine
 from editsweep.run.estimate import Estimate, Known, Workers, estimate
 from editsweep.run.layout import check_gpus, device_text, lay_out
