@@ -68,6 +68,9 @@ bench: setup  ## Measure edits per second against the plain loop (takes long)
 	$(BIN)/python -m editsweep.bench.tracing
 	$(BIN)/python -m editsweep.bench.commits
 	$(BIN)/python -m editsweep.bench.on_paper
+	$(BIN)/python -m editsweep.bench.simulated
+	$(BIN)/python -m editsweep.bench.tables
+	$(BIN)/python -m editsweep.bench.units
 
 clean:  ## Remove .venv and caches; results in runs/ stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -15,6 +16,7 @@ from editsweep.launch import TARGETS
 from editsweep.launch.job import make_job, make_target
 from editsweep.run.sweep import parse_sweep
 
+KUBERNETES = "1.37"  # whose published schemas of pods and of everything in them are used
 ROOT = Path(__file__).parents[3]
 SMOKE = ROOT / "jobs" / "sweeps" / "smoke.yaml"
 NEEDED = {"kuberay": ["image=registry.example/editsweep:0.1.0", "claim=data"]}
@@ -241,3 +243,15 @@ def test_the_schema_refuses_what_kubernetes_would_drop_without_a_word(job):
         assert not valid(made)
         del place["unheardOf"]
     assert valid(made)
+
+
+def test_kubernetes_takes_the_pods_and_the_sweeps_file(job):
+    config, made = yaml.safe_load_all(target("kuberay", "gpus=2", "secret=token").render(job()))
+    kubernetes_validate.validate(config, KUBERNETES, strict=True)
+    cluster = made["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, **group["template"]}
+        kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+        pod["spec"]["containers"][0]["volumeMount"] = []
+        with pytest.raises(kubernetes_validate.ValidationError):
+            kubernetes_validate.validate(pod, KUBERNETES, strict=True)
