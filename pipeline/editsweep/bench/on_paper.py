@@ -37,7 +37,11 @@ class Made:
 
 
 def simulated(
-    units: Sequence[float], workers: int, service: float, starts: Sequence[float] = ()
+    units: Sequence[float],
+    workers: int,
+    service: float,
+    starts: Sequence[float] = (),
+    lengths_known: bool = True,
 ) -> Made:
     """Do `units`, longest first, each of so many seconds.
 
@@ -46,13 +50,14 @@ def simulated(
         workers: how many there are.
         service: the driver's seconds for one unit, half of it before and half of it after.
         starts: seconds until each worker is ready; all are at once when empty.
+        lengths_known: if not, units are done in the order given.
 
     Raises:
         ValueError: there is no worker, or a time is negative.
     """
     if workers < 1 or min([service, *starts, *units]) < 0:
         raise ValueError(f"{workers} workers, service {service}: none, or a time is below 0")
-    left = sorted(units)
+    left = sorted(units) if lengths_known else list(reversed(units))
     # When a worker asks, and whether it brings a result.
     ready = starts or [0.0] * workers
     asking = [(ready[worker], worker, False) for worker in range(min(workers, len(left)))]

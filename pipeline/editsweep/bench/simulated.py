@@ -1,8 +1,8 @@
 """A sweep whose edits only sleep, for known seconds: how much of the workers' time the rest takes.
 
 Real Ray, dispatch and commits; the cores are logical, since who sleeps needs none. What is measured is
-compared with the simulation of `on_paper`. Counted from when every worker has its model. Prints
-Markdown.
+compared with the simulation of `on_paper`. Counted from when every worker has its model and what the
+unedited model says is there. Prints Markdown.
 """
 
 import argparse
@@ -87,8 +87,8 @@ def main() -> None:
         prog="python -m editsweep.bench.simulated", description=__doc__
     )
     parser.add_argument("--workers", type=int, default=16)
-    parser.add_argument("--edits", type=int, default=1600)
-    parser.add_argument("--unit-size", type=int, default=4)
+    parser.add_argument("--edits", type=int, default=1200)
+    parser.add_argument("--unit-size", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=2.0, help="an edit, on average")
     options = parser.parse_args()
     text = SWEEP.format(**vars(options))
@@ -113,11 +113,12 @@ def told(units: Sequence[Ran], ready: float, workers: int, own: float) -> None:
     """Print the efficiency from `ready` on, and what it is on paper with the driver's `own` seconds."""
     end = max(unit.ended for unit in units)
     span, slept = end - ready, sum(within(unit, ready, end) for unit in units)
-    fresh = [unit for unit in units if unit.began >= ready]
+    fresh = sorted(unit for unit in units if unit.began >= ready)
     busy = [unit.ended - ready for unit in units if unit.began < ready < unit.ended]
     lasting = [unit.ended - unit.began for unit in fresh]
     starts = [*busy, *[0.0] * (workers - len(busy))]
-    paper = simulated(lasting, workers, own, starts)
+    # The driver knows how many edits a unit has, and not that some sleep longer.
+    paper = simulated(lasting, workers, own, starts, lengths_known=False)
     asking = sum(unit.ended - unit.began - unit.slept for unit in fresh) / len(fresh)
     print("| | measured | on paper |\n|---|---|---|")
     print(f"| seconds | {span:.1f} | {paper.seconds:.1f} |")
@@ -169,18 +170,20 @@ def ran(folder: Path, text: str, seconds: float) -> list[Ran]:
 
 
 def all_ready(folder: Path, workers: int) -> float:
-    """When the last of so many workers had loaded its model.
+    """When so many workers had loaded their models and the unedited one's answers were there.
 
     Raises:
         SystemExit: fewer than that ever did.
     """
     lines = (folder / "progress.jsonl").read_text(encoding="utf-8").splitlines()
-    loaded = [event for event in map(json.loads, lines) if event["event"] == "loaded"]
+    events = [json.loads(line) for line in lines]
+    loaded = [event for event in events if event["event"] == "loaded"]
     if len(loaded) < workers:
         raise SystemExit(
             f"only {len(loaded)} of {workers} workers had something to do: take more --edits"
         )
-    return max(datetime.fromisoformat(event["time"]).timestamp() for event in loaded)
+    first = [*loaded, *(event for event in events if event["event"] == "prepared")]
+    return max(datetime.fromisoformat(event["time"]).timestamp() for event in first)
 
 
 if __name__ == "__main__":

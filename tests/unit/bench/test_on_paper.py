@@ -13,6 +13,11 @@ def test_longest_first_leaves_the_short_ones_for_the_end() -> None:
     assert simulated([1.0, 1.0, 1.0, 1.0, 4.0], workers=2, service=0.0).seconds == 4.0
 
 
+def test_lengths_that_nobody_knows_leave_a_long_one_for_the_end() -> None:
+    made = simulated([1.0, 1.0, 1.0, 1.0, 4.0], workers=2, service=0.0, lengths_known=False)
+    assert made.seconds == 6.0
+
+
 def test_one_worker_waits_for_the_driver_each_time() -> None:
     made = simulated([3.0, 3.0], workers=1, service=1.0, starts=[5.0])
     assert made.seconds == 5.0 + 2 * (3.0 + 1.0)
