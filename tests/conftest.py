@@ -1,9 +1,7 @@
 """Fixtures that tests of several floors share."""
 
 import math
-import os
 import random
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from editsweep.core import schema
 from editsweep.core.ids import content_id
 from editsweep.core.types import EditRequest, Probe
 from editsweep.store.store import SweepStore
+from editsweep.testing import installed
 
 # Memory that nobody wrote then reads as NaN, in every run and not once in a thousand.
 torch.use_deterministic_algorithms(True)
@@ -237,6 +236,20 @@ def synthetic(tmp_path: Path) -> Callable[..., SyntheticSweep]:
 
 
 @pytest.fixture(scope="session")
+def results() -> Callable[[Path], dict[str, Any]]:
+    """All that a run left in a folder but what is timed: rows, leaderboard, ends of sequences."""
+
+    def of(folder: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {k: t.to_pylist() for k, t in SweepStore(folder).tables().items()}
+        found["edits"] = [row | {"edit_s": 0, "probe_s": 0} for row in found["edits"]]
+        found["leaderboard"] = (folder / "leaderboard.csv").read_bytes()
+        ends = (folder / "chains").rglob("*.*")
+        return found | {"chains": {path.name: path.read_bytes() for path in ends}}
+
+    return of
+
+
+@pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """The path of a published file, which lies in `shared/data` beside the checkout."""
     root = Path(__file__).resolve().parents[1]
@@ -327,19 +340,9 @@ class Faulty:
 
 
 @pytest.fixture
-def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def faulty(tmp_path: Path) -> Iterator[Path]:
     """An editor `faulty` of another package, here and in new processes; the folder of its orders."""
-    home, orders = tmp_path / "faulty", tmp_path / "orders"
-    info = home / "faulty_editor-1.0.dist-info"
-    for folder in (info, orders):
-        folder.mkdir(parents=True)
-    (home / "faulty_editor.py").write_text(FAULTY)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty-editor\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[editsweep.editors]\nfaulty = faulty_editor:FaultySpec\n"
-    )
-    monkeypatch.syspath_prepend(home)
-    path = os.pathsep.join(filter(None, [str(home), os.environ.get("PYTHONPATH")]))
-    monkeypatch.setenv("PYTHONPATH", path)
-    yield orders
-    sys.modules.pop("faulty_editor", None)
+    orders = tmp_path / "orders"
+    orders.mkdir()
+    with installed(tmp_path / "faulty", FAULTY, {"faulty": "faulty_editor:FaultySpec"}):
+        yield orders

@@ -1,11 +1,17 @@
 """Tiny models, requests and the editor contract, for us and for people who write an editor."""
 
+import importlib
 import math
+import os
 import pickle  # noqa: TID251  (a spec is sent to workers: this only looks whether it can be)
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import product
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -26,13 +32,50 @@ from editsweep.model.merge import merged
 from editsweep.model.patch import Patch, added, difference
 from editsweep.model.tiny import TINY_TYPES, tiny_model, tiny_tokenizer
 
-__all__ = ["TINY_TYPES", "check_editor", "tiny_model", "tiny_requests", "tiny_tokenizer"]
+__all__ = [
+    "TINY_TYPES",
+    "check_editor",
+    "installed",
+    "tiny_model",
+    "tiny_requests",
+    "tiny_tokenizer",
+]
 
 _FIRST = ("Ada", "Bao", "Carla", "Dmitri", "Edith", "Farouk", "Greta", "Hiroshi", "Ines", "Jonas")
 _LAST = ("Lindqvist", "Okafor", "Moreau", "Tanaka", "van der Berg", "Silva", "王", "O'Neill", "Roy")
 _CITIES = ("Paris", "Berlin", "Rome", "Tokyo", "Madrid", "Vienna", "London", "Lisbon")
 _COUNTRIES = ("France", "Germany", "Italy", "Japan", "Spain", "Austria", "England", "Portugal")
 _TOLERANCE = 1e-4
+
+
+@contextmanager
+def installed(
+    home: Path, code: str, entries: Mapping[str, str], group: str = "editsweep.editors"
+) -> Iterator[None]:
+    """Within the block a package of one module is installed, for new processes too.
+
+    Args:
+        home: a folder, made if it is not there, in which the package is.
+        code: the text of its module.
+        entries: its entry points, `module:attribute` by name; the module is called as the first says.
+        group: of the entry points.
+    """
+    module = next(iter(entries.values())).partition(":")[0]
+    lines = [f"[{group}]", *(f"{name} = {entry}" for name, entry in entries.items())]
+    info = home / f"{module}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (home / f"{module}.py").write_text(code, encoding="utf-8")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+    paths = os.pathsep.join(filter(None, [str(home), os.environ.get("PYTHONPATH")]))
+    sys.path.insert(0, str(home))
+    importlib.invalidate_caches()
+    try:
+        with mock.patch.dict(os.environ, {"PYTHONPATH": paths}):
+            yield
+    finally:
+        sys.path.remove(str(home))
+        sys.modules.pop(module, None)
 
 
 def tiny_requests(n: int) -> list[EditRequest]:

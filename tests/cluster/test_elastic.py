@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,6 +17,7 @@ from editsweep.run.progress import Silent
 from editsweep.run.status import read_status
 from editsweep.run.sweep import parse_sweep
 from editsweep.store.store import SweepStore
+from editsweep.testing import installed
 
 pytestmark = [
     pytest.mark.cluster,
@@ -85,16 +85,8 @@ unit_size: 2
 def plugin(tmp_path_factory):
     """A folder with the editor `sleep`, which is on the path."""
     folder = tmp_path_factory.mktemp("plugin")
-    (folder / "es_sleep.py").write_text(PLUGIN)
-    info = folder / "es_sleep-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: es-sleep\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[editsweep.editors]\nsleep = es_sleep:SleepSpec\n")
-    path = os.pathsep.join((str(folder), str(ROOT / "pipeline")))
-    sys.path.insert(0, str(folder))
-    with environment({"PYTHONPATH": path}):
+    with installed(folder, PLUGIN, {"sleep": "es_sleep:SleepSpec"}):
         yield folder
-    sys.path.remove(str(folder))
 
 
 def options(folder, **changes):

@@ -3,6 +3,7 @@
 EDITSWEEP_TEST_SEED chooses which edits are struck.
 """
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -10,6 +11,7 @@ from random import Random
 
 import pytest
 
+from editsweep.core import schema
 from editsweep.run.drive import WITH_FAILURES, RunOptions, run_sweep
 from editsweep.run.layout import cores
 from editsweep.run.progress import Silent
@@ -55,20 +57,14 @@ def workers():
     return [pid for pid, name in names.items() if WORKER in name and ours(pid)]
 
 
-def results(folder, without):
-    """All rows but those of one edit, without what is timed."""
-    tables = SweepStore(folder).tables()
-    (lost,) = {row["edit_id"] for row in tables["edits"].to_pylist() if row["subject"] == without}
-    found = {
-        kind: [row for row in table.to_pylist() if row["edit_id"] != lost]
-        for kind, table in tables.items()
-    }
-    found["edits"] = [row | {"edit_s": 0, "probe_s": 0} for row in found["edits"]]
-    return found
+def all_but(found, subject):
+    """Rows of all edits but one, of which `results` found."""
+    (lost,) = {row["edit_id"] for row in found["edits"] if row["subject"] == subject}
+    return {kind: [r for r in found[kind] if r["edit_id"] != lost] for kind in schema.PARTS}
 
 
 @pytest.mark.timeout(600)
-def test_only_what_kills_its_worker_each_time_is_lost(tmp_path, faulty):
+def test_only_what_kills_its_worker_each_time_is_lost(tmp_path, faulty, results):
     with EDITS.open() as file:
         subjects = [line.split('"')[3] for line in file][:5]
     assert subjects[0] == "Lyon"
@@ -92,8 +88,11 @@ unit_size: 1
     options = RunOptions("ray", workers=count, threads=1, cache=tmp_path / "cache", record=False)
     result = run_sweep(parse_sweep(text), folder, options, killer)
     assert (result.exit_code, result.edits_failed, killer.struck) == (WITH_FAILURES, 1, 1)
+    log = map(json.loads, (folder / "progress.jsonl").read_text().splitlines())
+    deaths = [event["kind"] for event in log if event["event"] == "worker_died"]
+    assert deaths.count("gpu_failed") == 1
     assert [path.name for path in faulty.iterdir()] == [f"{poison}.die"]
-    assert results(folder, poison) == results(calm, poison)
+    assert all_but(results(folder), poison) == all_but(results(calm), poison)
     (lost,) = (r for r in SweepStore(folder).table("edits").to_pylist() if r["status"] != "ok")
     assert (lost["subject"], lost["error_kind"]) == (poison, "worker_died")
     lines = (folder / "manifest.jsonl").read_text().splitlines()

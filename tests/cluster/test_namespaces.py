@@ -139,13 +139,6 @@ def ray(machines, place, cache, *words):
         time.sleep(0.2)
 
 
-def tables(folder):
-    """All tables without what is timed."""
-    found = {k: t.to_pylist() for k, t in SweepStore(folder).tables().items()}
-    found["edits"] = [row | {"edit_s": 0, "probe_s": 0} for row in found["edits"]]
-    return found
-
-
 def makers(cache):
     found = cache.glob("assets/*/meta.json")
     return {path.parent.name: json.loads(path.read_text())["maker"] for path in found}
@@ -157,7 +150,7 @@ def committed(folder):
 
 
 @pytest.mark.parametrize("is_lost", [False, True], ids=["whole", "one is lost"])
-def test_a_sweep_over_two_machines(tmp_path, machines, is_lost):
+def test_a_sweep_over_two_machines(tmp_path, machines, is_lost, results):
     inline, folder = tmp_path / "i" / "t", tmp_path / "t"
     with environment({"EDITSWEEP_CACHE": str(tmp_path / "inline")}):
         options = RunOptions("inline", threads=1, record=False)
@@ -175,7 +168,7 @@ def test_a_sweep_over_two_machines(tmp_path, machines, is_lost):
             time.sleep(0.05)
         machines.kill(1)
     assert driver.wait(240) == 0, log.read_text()
-    assert tables(folder) == tables(inline)
+    assert results(folder) == results(inline)
     assert (folder / "leaderboard.csv").read_bytes() == (inline / "leaderboard.csv").read_bytes()
     assert committed(folder) == len(SweepStore(folder).committed()) == 32
     events = [json.loads(x) for x in (folder / "progress.jsonl").read_text().splitlines()]

@@ -10,7 +10,6 @@ from editsweep.run.cluster import environment
 from editsweep.run.drive import RunOptions, run_sweep
 from editsweep.run.progress import Silent
 from editsweep.run.sweep import parse_sweep
-from editsweep.store.store import SweepStore
 
 pytestmark = [
     pytest.mark.cluster,
@@ -60,13 +59,6 @@ def options(**changes):
     return RunOptions(threads=1, record=False, **changes)
 
 
-def tables(folder):
-    """All tables without what is timed."""
-    found = {k: t.to_pylist() for k, t in SweepStore(folder).tables().items()}
-    found["edits"] = [row | {"edit_s": 0, "probe_s": 0} for row in found["edits"]]
-    return found
-
-
 def makers(*caches):
     """Who made each asset, as all of these caches have it."""
     found = [
@@ -78,7 +70,7 @@ def makers(*caches):
     return found[0]
 
 
-def test_an_asset_is_made_once_and_reaches_every_node(tmp_path, nodes, home):
+def test_an_asset_is_made_once_and_reaches_every_node(tmp_path, nodes, home, results):
     inline, folder = tmp_path / "i" / "t", tmp_path / "t"
     with environment({"EDITSWEEP_CACHE": str(tmp_path / "inline")}):
         run_sweep(parse_sweep(SWEEP), inline, options(executor="inline"))
@@ -89,7 +81,7 @@ def test_an_asset_is_made_once_and_reaches_every_node(tmp_path, nodes, home):
         for node in there:
             nodes.remove(node)
     assert (result.exit_code, result.edits_failed) == (0, 0)
-    assert tables(folder) == tables(inline)
+    assert results(folder) == results(inline)
     assert (folder / "leaderboard.csv").read_bytes() == (inline / "leaderboard.csv").read_bytes()
     made = makers(home, tmp_path / "a", tmp_path / "b")
     assert list((home / "drivers").iterdir()) == []
@@ -100,11 +92,11 @@ def test_an_asset_is_made_once_and_reaches_every_node(tmp_path, nodes, home):
         run_sweep(parse_sweep(SWEEP), again, options(address=nodes.address, workers=1))
     finally:
         nodes.remove(node)
-    assert tables(again) == tables(folder)
+    assert results(again) == results(folder)
     assert makers(home, tmp_path / "c") == made
 
 
-def test_a_lost_node_changes_nothing(tmp_path, nodes, home):
+def test_a_lost_node_changes_nothing(tmp_path, nodes, home, results):
     inline, folder = tmp_path / "i" / "t", tmp_path / "t"
     run_sweep(parse_sweep(SWEEP), inline, options(executor="inline"))
     there = [nodes.add(cache(tmp_path, name)) for name in ("a", "b")]
@@ -116,7 +108,7 @@ def test_a_lost_node_changes_nothing(tmp_path, nodes, home):
         for node in there:
             nodes.remove(node)
     assert (progress.act, result.exit_code) == (None, 0)
-    assert tables(folder) == tables(inline)
+    assert results(folder) == results(inline)
     lines = (folder / "manifest.jsonl").read_text().splitlines()
     units = Counter(json.loads(line)["unit_id"] for line in lines)
     assert set(units.values()) == {1}

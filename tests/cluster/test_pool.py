@@ -92,23 +92,15 @@ def test_the_number_of_workers_does_not_change_the_table(tmp_path, board, worker
 SEQUENCE = "regimes=[{sequential: {size: 1, every: 2, sample: 4}}]"
 
 
-def tables(folder):
-    """All tables without what is timed, and the files in which sequences ended."""
-    found = {k: t.to_pylist() for k, t in SweepStore(folder).tables().items()}
-    found["edits"] = [row | {"edit_s": 0, "probe_s": 0} for row in found["edits"]]
-    chains = {p.name: p.read_bytes() for p in (folder / "chains").rglob("*.safetensors")}
-    return found, chains
-
-
 @pytest.mark.skipif(cores() < 2, reason="this machine has one core")
-def test_a_sequence_is_the_same_on_two_workers_of_which_one_is_killed(tmp_path):
+def test_a_sequence_is_the_same_on_two_workers_of_which_one_is_killed(tmp_path, results):
     inline, folder, progress = tmp_path / "inline" / "t", tmp_path / "t", KillWorker()
     run_sweep(parse_sweep(SWEEP, [SEQUENCE]), inline, options(inline, executor="inline"))
     chosen = options(folder, workers=2)
     result = run_sweep(parse_sweep(SWEEP, [SEQUENCE]), folder, chosen, progress)
     assert (result.exit_code, len(progress.killed)) == (0, 1)
-    assert tables(folder) == tables(inline)
-    assert len(tables(folder)[1]) == 3
+    assert results(folder) == results(inline)
+    assert len(results(folder)["chains"]) == 3
 
 
 def test_a_killed_worker_changes_nothing(tmp_path, board):

@@ -106,15 +106,7 @@ def whole(drive, tmp_path_factory):
     return found
 
 
-def results(folder):
-    """All tables without what is timed, the leaderboard, and the final states of sequences."""
-    tables = {k: t.to_pylist() for k, t in SweepStore(folder).tables().items()}
-    tables["edits"] = [row | {"edit_s": 0, "probe_s": 0} for row in tables["edits"]]
-    chains = {p.name: p.read_bytes() for p in (folder / "chains").rglob("*.*")}
-    return tables, (folder / "leaderboard.csv").read_bytes(), chains
-
-
-def check(folder, undisturbed):
+def check(results, folder, undisturbed):
     """The results are those of an undisturbed run, each unit is kept once, nothing lies about."""
     wanted = results(undisturbed)
     assert results(folder) == wanted
@@ -123,7 +115,7 @@ def check(folder, undisturbed):
     assert len(lines) == len(store.committed()) == len(list((folder / "parts").iterdir()))
     assert store.warnings == ()
     edits = [(row["cell_id"], row["edit_id"]) for row in store.table("edits").to_pylist()]
-    assert len(edits) == len(set(edits)) == len(wanted[0]["edits"])
+    assert len(edits) == len(set(edits)) == len(wanted["edits"])
     assert (folder / "report.html").stat().st_size > 1000
     assert not [path for path in folder.rglob("*.tmp/*") if path.is_file()]
 
@@ -133,7 +125,7 @@ KILLS = 4
 
 @pytest.mark.parametrize("part", range(KILLS))
 @pytest.mark.parametrize("text", [SWEEP, CHAIN], ids=["single", "sequence"])
-def test_killed_at_any_step_and_again_while_going_on(tmp_path, drive, whole, text, part):
+def test_killed_at_any_step_and_again_while_going_on(tmp_path, drive, whole, text, part, results):
     undisturbed, steps = whole[text]
     draw = Random(f"{SEED} {part}")
     at = 1 + (part * steps + draw.randrange(steps)) // KILLS
@@ -141,4 +133,4 @@ def test_killed_at_any_step_and_again_while_going_on(tmp_path, drive, whole, tex
     assert drive(text, folder, at, draw.random() < 0.5) == -signal.SIGKILL
     assert drive(text, folder, 1 + draw.randrange(steps // 2), True) in (0, -signal.SIGKILL)
     assert drive(text, folder) == 0
-    check(folder, undisturbed)
+    check(results, folder, undisturbed)

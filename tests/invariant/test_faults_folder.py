@@ -42,12 +42,6 @@ def whole(tmp_path_factory):
     return folder
 
 
-def results(folder):
-    tables = {k: t.to_pylist() for k, t in SweepStore(folder).tables().items()}
-    tables["edits"] = [row | {"edit_s": 0, "probe_s": 0} for row in tables["edits"]]
-    return tables, (folder / "leaderboard.csv").read_bytes()
-
-
 def units(folder):
     return sorted((folder / "parts").iterdir())
 
@@ -125,7 +119,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_made_good_by_the_same_command(tmp_path, whole, damage):
+def test_damage_is_made_good_by_the_same_command(tmp_path, whole, damage, results):
     folder = tmp_path / "t"
     shutil.copytree(whole, folder)
     DAMAGE[damage](folder)
@@ -137,7 +131,7 @@ def test_damage_is_made_good_by_the_same_command(tmp_path, whole, damage):
     assert (again.exit_code, again.units_now) == (0, 0)
 
 
-def test_other_content_of_the_same_dataset_is_refused_with_what_differs(tmp_path):
+def test_other_content_of_the_same_dataset_is_refused_with_what_differs(tmp_path, results):
     data, folder = tmp_path / "own.jsonl", tmp_path / "t"
     lines = EDITS.read_text(encoding="utf-8").splitlines(keepends=True)
     data.write_text("".join(lines[:2]))
@@ -150,14 +144,14 @@ def test_other_content_of_the_same_dataset_is_refused_with_what_differs(tmp_path
     assert results(folder) == before
 
 
-def test_a_clock_that_runs_backwards_changes_nothing(tmp_path, whole, monkeypatch):
+def test_a_clock_that_runs_backwards_changes_nothing(tmp_path, whole, monkeypatch, results):
     hours = iter(range(10**6, 0, -1))
     monkeypatch.setattr(store_module, "_now", lambda: f"clock {next(hours):07}")
     assert run(tmp_path / "t").exit_code == 0
     assert results(tmp_path / "t") == results(whole)
 
 
-def test_a_link_to_a_folder_stays_one(tmp_path, whole):
+def test_a_link_to_a_folder_stays_one(tmp_path, whole, results):
     (tmp_path / "far").mkdir()
     (tmp_path / "t").symlink_to(tmp_path / "far")
     assert run(tmp_path / "t").exit_code == 0
@@ -185,7 +179,7 @@ def disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_full_disk_is_told_and_with_room_the_same_command_goes_on(disk, whole):
+def test_a_full_disk_is_told_and_with_room_the_same_command_goes_on(disk, whole, results):
     place, resize = disk
     told = []
     for size in (16, 32, 64, 96, 144, 216, 324, 486, 729, 10_000):
@@ -214,7 +208,7 @@ def command(monkeypatch, capsys, tmp_path, out):
     return end.value.code, capsys.readouterr().err
 
 
-def test_a_disk_that_is_read_only_is_told(disk, whole, tmp_path, monkeypatch, capsys):
+def test_a_disk_that_is_read_only_is_told(disk, whole, tmp_path, monkeypatch, capsys, results):
     place, resize = disk
     resize("size=10m")
     shutil.copytree(whole, place / "t")
@@ -250,7 +244,7 @@ def nobody():
         os.seteuid(before)
 
 
-def test_a_folder_without_rights_is_told(tmp_path, whole):
+def test_a_folder_without_rights_is_told(tmp_path, whole, results):
     shutil.copytree(whole, tmp_path / "t")
     (tmp_path / "t" / "manifest.jsonl").chmod(0o000)
     tmp_path.chmod(0o500)
@@ -311,7 +305,7 @@ def test_a_folder_of_a_newer_version_is_left_as_it_is(tmp_path, whole):
     assert all(path.read_bytes() == data for path, data in before.items())
 
 
-def test_a_folder_of_another_version_of_the_code_says_which(tmp_path, whole, monkeypatch):
+def test_a_folder_of_another_version_of_the_code_says_which(tmp_path, whole, monkeypatch, results):
     folder = tmp_path / "t"
     shutil.copytree(whole, folder)
     monkeypatch.setattr("editsweep.run.plan.__version__", "99.0")

@@ -22,7 +22,6 @@ from editsweep.bench.servers import mlflow_server
 from editsweep.run import publish
 from editsweep.run.drive import RunOptions, run_sweep
 from editsweep.run.sweep import parse_sweep
-from editsweep.store.store import SweepStore
 
 pytestmark = [
     pytest.mark.slow,
@@ -207,13 +206,6 @@ def run(folder, uri, experiment):
     return run_sweep(parse_sweep(SWEEP), folder, options)
 
 
-def tables(folder):
-    """All tables without what is timed."""
-    found = {k: t.to_pylist() for k, t in SweepStore(folder).tables().items()}
-    found["edits"] = [row | {"edit_s": 0, "probe_s": 0} for row in found["edits"]]
-    return found, (folder / "leaderboard.csv").read_bytes()
-
-
 def files(folder):
     """Every file of a sweep's folder by what is in it."""
     return {
@@ -329,14 +321,16 @@ def test_a_server_that_dies_while_a_sweep_is_recorded(
         again(folder, server, experiment, wanted)
 
 
-def test_a_run_whose_server_dies_ends_well_and_says_how_to_record(whole, server, proxy, tmp_path):
+def test_a_run_whose_server_dies_ends_well_and_says_how_to_record(
+    whole, server, proxy, tmp_path, results
+):
     undisturbed, _, calls = whole
     last = Random(f"{SEED} run").randrange(1, calls + 1)
     proxy.strike = lambda number: "before" if number >= last else None
     result = run(tmp_path / "t", proxy.uri, "of a run")
     assert result.exit_code == 0
     assert result.record_error
-    assert tables(tmp_path / "t") == tables(undisturbed)
+    assert results(tmp_path / "t") == results(undisturbed)
     said = publish.record(tmp_path / "t", server, "of a run")
     assert (said.reason, said.created + said.updated) == ("", 3)
     assert finished(runs(server, "of a run")).keys() == whole[1].keys()

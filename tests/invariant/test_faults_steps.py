@@ -9,7 +9,6 @@ import pytest
 from editsweep.run.drive import WITH_FAILURES, RunOptions, run_sweep
 from editsweep.run.retry import take_back
 from editsweep.run.sweep import parse_sweep
-from editsweep.store.store import SweepStore
 
 EDITS = Path(__file__).parents[1] / "data" / "edits.jsonl"
 SWEEP = f"""
@@ -34,12 +33,6 @@ STEPS = {
 def run(folder):
     options = RunOptions("inline", threads=1, cache=folder.parent / "cache", record=False)
     return run_sweep(parse_sweep(SWEEP), folder, options)
-
-
-def tables(folder):
-    found = {k: t.to_pylist() for k, t in SweepStore(folder).tables().items()}
-    found["edits"] = [row | {"edit_s": 0, "probe_s": 0} for row in found["edits"]]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +61,10 @@ def failing(monkeypatch, step, times):
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_what_passes_changes_nothing(tmp_path, whole, monkeypatch, step):
+def test_what_passes_changes_nothing(tmp_path, whole, monkeypatch, step, results):
     failing(monkeypatch, step, 2)
     assert run(tmp_path / "t").exit_code == 0
-    assert tables(tmp_path / "t") == tables(whole)
+    assert results(tmp_path / "t") == results(whole)
     log = (tmp_path / "t" / "progress.jsonl").read_text().splitlines()
     raised = [event for event in map(json.loads, log) if event["event"] == "raised"]
     assert [(event["kind"], event["text"]) for event in raised] == [
@@ -80,14 +73,16 @@ def test_what_passes_changes_nothing(tmp_path, whole, monkeypatch, step):
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_what_stays_is_the_reason_and_is_done_again_later(tmp_path, whole, monkeypatch, step):
+def test_what_stays_is_the_reason_and_is_done_again_later(
+    tmp_path, whole, monkeypatch, step, results
+):
     with monkeypatch.context() as patch:
         failing(patch, step, 10**6)
         result = run(tmp_path / "t")
     assert (result.exit_code, result.edits, result.edits_failed) == (WITH_FAILURES, 2, 2)
-    edits = tables(tmp_path / "t")["edits"]
+    edits = results(tmp_path / "t")["edits"]
     assert {row["error_kind"] for row in edits} == {STEPS[step][2]}
     assert all("the disk is away" in row["error_text"] for row in edits)
     assert take_back(tmp_path / "t").edits == 2
     assert run(tmp_path / "t").exit_code == 0
-    assert tables(tmp_path / "t") == tables(whole)
+    assert results(tmp_path / "t") == results(whole)

@@ -12,6 +12,7 @@ from random import Random
 import pytest
 import torch
 
+from editsweep.core import schema
 from editsweep.errors import WorkerError
 from editsweep.model import generation, scoring
 from editsweep.run import drive
@@ -77,12 +78,6 @@ def run(folder, executor=None, text=SWEEP):
         return run_sweep(parse_sweep(text), folder, options)
 
 
-def tables(folder):
-    found = {k: t.to_pylist() for k, t in SweepStore(folder).tables().items()}
-    found["edits"] = [row | {"edit_s": 0, "probe_s": 0} for row in found["edits"]]
-    return found
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "t"
@@ -91,29 +86,27 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize("part", range(3))
-def test_workers_that_die_and_raise_at_random_change_nothing(tmp_path, whole, part):
+def test_workers_that_die_and_raise_at_random_change_nothing(tmp_path, whole, part, results):
     shaky = Shaky(Random(f"{SEED} {part}"))
     result = run(tmp_path / "t", shaky)
     assert (result.exit_code, result.edits_failed) == (0, 0)
     assert shaky.deaths > 2
-    assert tables(tmp_path / "t") == tables(whole)
-    board = "leaderboard.csv"
-    assert (tmp_path / "t" / board).read_bytes() == (whole / board).read_bytes()
+    assert results(tmp_path / "t") == results(whole)
 
 
 @pytest.mark.parametrize("part", range(2))
-def test_only_the_poison_is_lost_while_others_are_killed_at_random(tmp_path, whole, part):
+def test_only_the_poison_is_lost_while_others_are_killed_at_random(tmp_path, whole, part, results):
     def poison(task):
         return task.spec.name == "ft" and task.groups[0][0].subject == FIRST
 
     result = run(tmp_path / "t", Shaky(Random(f"{SEED} {part}"), poison))
     assert (result.exit_code, result.edits_failed) == (WITH_FAILURES, 1)
-    found, wanted = tables(tmp_path / "t"), tables(whole)
+    found, wanted = results(tmp_path / "t"), results(whole)
     (lost,) = (row for row in found["edits"] if row["status"] == "failed")
     assert (lost["subject"], lost["error_kind"]) == (FIRST, "worker_died")
     key = lost["cell_id"], lost["edit_id"]
-    for kind, rows in found.items():
-        others = [row for row in rows if (row["cell_id"], row["edit_id"]) != key]
+    for kind in schema.PARTS:
+        others = [row for row in found[kind] if (row["cell_id"], row["edit_id"]) != key]
         assert others == [r for r in wanted[kind] if (r["cell_id"], r["edit_id"]) != key]
 
 
@@ -136,37 +129,37 @@ def events(folder, name):
 
 
 @pytest.mark.parametrize("fault", ["write", "error"])
-def test_an_editor_that_goes_wrong_once_changes_nothing(tmp_path, faulty, calm, fault):
+def test_an_editor_that_goes_wrong_once_changes_nothing(tmp_path, faulty, calm, fault, results):
     (faulty / f"{FIRST}.{fault}").write_text("once")
     assert run(tmp_path / "t", text=faulty_sweep(faulty, 2)).exit_code == 0
-    assert tables(tmp_path / "t") == tables(calm)
+    assert results(tmp_path / "t") == results(calm)
     assert len(events(tmp_path / "t", "raised")) == 1
 
 
-def test_an_editor_that_writes_the_model_spoils_its_own_unit_only(tmp_path, faulty, calm):
+def test_an_editor_that_writes_the_model_spoils_its_own_unit_only(tmp_path, faulty, calm, results):
     (faulty / f"{FIRST}.write").write_text("always")
     result = run(tmp_path / "t", text=faulty_sweep(faulty, 2))
     assert (result.exit_code, result.edits_failed) == (WITH_FAILURES, 2)
-    found, wanted = tables(tmp_path / "t")["edits"], tables(calm)["edits"]
+    found, wanted = results(tmp_path / "t")["edits"], results(calm)["edits"]
     assert found[2:] == wanted[2:]
     assert {row["error_kind"] for row in found[:2]} == {"weights_changed"}
     assert "mlp" in found[0]["error_text"]
 
 
-def test_a_gpu_that_fails_ends_this_process_and_the_next_goes_on(tmp_path, faulty, calm):
+def test_a_gpu_that_fails_ends_this_process_and_the_next_goes_on(tmp_path, faulty, calm, results):
     (faulty / f"{FIRST}.broken").write_text("once")
     with pytest.raises(WorkerError, match="The same command goes on"):
         run(tmp_path / "t", text=faulty_sweep(faulty, 2))
     sys.modules.pop("faulty_editor")  # the editor of a new process
     assert run(tmp_path / "t", text=faulty_sweep(faulty, 2)).exit_code == 0
-    assert tables(tmp_path / "t") == tables(calm)
+    assert results(tmp_path / "t") == results(calm)
 
 
 KEYS = ("edit_id", "probe_id", "metric", "protocol", "phase", "status")
 
 
 def values(folder):
-    rows = tables(folder)["measurements"]
+    rows = SweepStore(folder).table("measurements").to_pylist()
     return {tuple(row[key] for key in KEYS): row["value"] for row in rows}
 
 

@@ -7,12 +7,9 @@ unedited model says is there. Prints Markdown.
 
 import argparse
 import json
-import os
 import platform
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +18,12 @@ from unittest import mock
 from editsweep.bench.driver import Meter
 from editsweep.bench.on_paper import simulated
 from editsweep.run import drive
-from editsweep.run.cluster import environment
 from editsweep.run.layout import Machine, cores
 from editsweep.run.plan import make_plan
 from editsweep.run.resolve import resolve
 from editsweep.run.sweep import parse_sweep
 from editsweep.store.store import SweepStore
+from editsweep.testing import installed
 
 SWEEP = """
 name: simulated
@@ -92,7 +89,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="an edit, on average")
     options = parser.parse_args()
     text = SWEEP.format(**vars(options))
-    with tempfile.TemporaryDirectory() as draft, plugged_in(Path(draft)):
+    with (
+        tempfile.TemporaryDirectory() as draft,
+        installed(Path(draft, "plugin"), EDITOR, {"sleep": "editsweep_sleep:SleepSpec"}),
+    ):
         machine = Machine(options.workers)
         chosen = drive.RunOptions(executor="ray", workers=options.workers, threads=1, record=False)
         folder, meter = Path(draft) / "sweep", Meter()
@@ -130,27 +130,6 @@ def within(unit: Ran, start: float, end: float) -> float:
     """The seconds that a unit slept between two times, its sleep being spread over it evenly."""
     overlap = max(0.0, min(unit.ended, end) - max(unit.began, start))
     return overlap * unit.slept / (unit.ended - unit.began)
-
-
-@contextmanager
-def plugged_in(folder: Path) -> Iterator[None]:
-    """Within the block the editor `sleep` is installed, for processes that are started too."""
-    home = folder / "plugin"
-    info = home / "editsweep_sleep-1.0.dist-info"
-    info.mkdir(parents=True)
-    (home / "editsweep_sleep.py").write_text(EDITOR, encoding="utf-8")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: editsweep-sleep\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[editsweep.editors]\nsleep = editsweep_sleep:SleepSpec\n"
-    )
-    paths = os.pathsep.join([str(home), *filter(None, [os.environ.get("PYTHONPATH")])])
-    sys.path.insert(0, str(home))
-    try:
-        with environment({"PYTHONPATH": paths}):
-            yield
-    finally:
-        sys.path.remove(str(home))
-        sys.modules.pop("editsweep_sleep", None)
 
 
 def ran(folder: Path, text: str, seconds: float) -> list[Ran]:

@@ -53,6 +53,11 @@ _GONE: Mapping[str, tuple[str, str, str]] = {
         "the node that it ran on was lost each time, also when it ran alone",
         "",
     ),
+    "gpu_failed": (
+        "A worker was replaced, its GPU had failed",
+        "the GPU of its worker failed each time, also when it ran alone",
+        "Do the GPUs work? See nvidia-smi, and the kernel's log for Xid errors, on each node",
+    ),
     "timeout": (
         "A worker was ended and replaced",
         "it ran longer than --unit-timeout each time, also when it ran alone",

@@ -211,8 +211,8 @@ class RayPool:
             return Outcome(flight.task_id, {}, 0.0, "", Failure.of(error))
         if outcome.failure is not None and outcome.failure.is_broken:
             self._end(flight.worker)
-            reason = f"its GPU failed, and each later call would too: {outcome.failure.text}"
-            return Died(flight.task_id, reason.splitlines()[0])
+            reason = f"each later call would fail too: {outcome.failure.text}"
+            return Died(flight.task_id, reason.splitlines()[0], "gpu_failed")
         if outcome.asset is not None:
             keep_files(self._root, outcome.task_id, outcome.asset)
             outcome = replace(outcome, asset=None)

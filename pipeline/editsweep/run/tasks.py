@@ -144,13 +144,13 @@ class Outcome:
 class Died:
     """The worker that had a task is gone.
 
-    By itself (`worker_died`), with its whole node (`node_lost`), or because it was ended when the
-    task had run too long (`timeout`).
+    By itself (`worker_died`), with its whole node (`node_lost`), or because it was ended when its
+    GPU had failed (`gpu_failed`) or the task had run too long (`timeout`).
     """
 
     task_id: str
     reason: str
-    kind: Literal["worker_died", "node_lost", "timeout"] = "worker_died"
+    kind: Literal["worker_died", "node_lost", "gpu_failed", "timeout"] = "worker_died"
 
 
 Event = Outcome | Died

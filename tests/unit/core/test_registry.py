@@ -5,6 +5,7 @@ import pytest
 from editsweep.core.registry import Registry
 from editsweep.editors import EDITORS
 from editsweep.errors import ConfigError
+from editsweep.testing import installed
 
 SHAPES = Registry(
     "shape", "test.shapes", {"path": "pathlib:PurePosixPath", "od": "collections:OrderedDict"}
@@ -12,18 +13,11 @@ SHAPES = Registry(
 
 
 @pytest.fixture
-def extension(tmp_path, monkeypatch):
+def extension(tmp_path):
     """An installed package that adds two names, one of which is taken."""
-    (tmp_path / "round_shapes.py").write_text("class Circle: pass\n")
-    info = tmp_path / "round_shapes-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: round-shapes\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[test.shapes]\ncircle = round_shapes:Circle\npath = round_shapes:Circle\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    yield
-    sys.modules.pop("round_shapes", None)
+    entries = {"circle": "round_shapes:Circle", "path": "round_shapes:Circle"}
+    with installed(tmp_path, "class Circle: pass\n", entries, "test.shapes"):
+        yield
 
 
 def test_a_name_of_the_table_is_imported():

@@ -216,9 +216,13 @@ def test_units_whose_asset_cannot_be_made_are_failure_rows(tmp_path, monkeypatch
     assert {r["phase"] for r in rows if r["status"] == "not_prepared"} == {"post"}
 
 
-def test_workers_that_all_die_at_the_start_end_the_run(tmp_path, monkeypatch):
-    with pytest.raises(WorkerError, match="Try fewer --workers"):
-        start(tmp_path / "t", monkeypatch, lambda task, _: Died(task.task_id, "gone"))
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [("worker_died", "memory for the model"), ("gpu_failed", "nvidia-smi"), ("timeout", "too short")],
+)
+def test_workers_that_all_die_at_the_start_end_the_run(tmp_path, monkeypatch, kind, hint):
+    with pytest.raises(WorkerError, match=f"no task was finished, the last: gone.*{hint}"):
+        start(tmp_path / "t", monkeypatch, lambda task, _: Died(task.task_id, "gone", kind))
     assert start(tmp_path / "t", monkeypatch)[0].exit_code == 0
 
 
