@@ -182,11 +182,12 @@ def recorder():
 
 @pytest.fixture(scope="module")
 def whole(server, tmp_path_factory):
-    """A sweep recorded undisturbed: its folder, its runs, and how many calls that took."""
+    """A sweep recorded undisturbed: its folder, its runs, and how many calls recording takes."""
     folder = tmp_path_factory.mktemp("whole") / "t"
+    assert run(folder, server, "whole").record_error == ""
     counting = Proxy(server)
     try:
-        assert run(folder, counting.uri, "whole").record_error == ""
+        assert publish.record(folder, counting.uri, "counted").reason == ""
     finally:
         counting.close()
     made = runs(server, "whole")
@@ -315,7 +316,7 @@ def test_a_server_that_dies_while_a_sweep_is_recorded(
         start = proxy.calls
         proxy.strike = lambda number, last=start + last: struck if number >= last else None
         result = publish.record(folder, proxy.uri, experiment)
-        assert not result.recorded, last
+        assert not result.recorded, (last, calls, proxy.calls - start)
         assert "127.0.0.1" in result.reason
         assert files(folder) == before
         again(folder, server, experiment, wanted)
