@@ -30,6 +30,7 @@ metrics: {{max_new_tokens: 3}}
 unit_size: 2
 """
 WORKER = b"ray::Worker"
+OURS = f"editsweep-{os.getpid()}-*"
 
 
 def options(folder, **changes):
@@ -178,11 +179,11 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "a-long-name-for-temporary-files"))
     monkeypatch.setattr("tempfile.tempdir", None)
-    before, folders = dict(os.environ), set(SHORT_TEMP.glob("editsweep-*"))
+    before, folders = dict(os.environ), set(SHORT_TEMP.glob(OURS))
     folder = tmp_path / "t"
     run_sweep(parse_sweep(SWEEP, ["editors=[none]"]), folder, options(folder))
     assert not (tmp_path / ".ray").exists()
-    assert set(SHORT_TEMP.glob("editsweep-*")) <= folders
+    assert set(SHORT_TEMP.glob(OURS)) <= folders
     before["RAY_CLIENT_MODE"] = os.environ["RAY_CLIENT_MODE"]  # Ray's own, set on import
     assert dict(os.environ) == before
 

@@ -33,6 +33,7 @@ editor: {name: mend, network: {blocks: 1, rank: 4}, training: {steps: 6, every: 
 dataset: world
 """
 TRAINER = b"ray::RayTrainWorker"
+OURS = f"editsweep-{os.getpid()}-*"
 
 
 class Seen(Silent):
@@ -144,9 +145,9 @@ def test_killed_drivers_and_workers_change_nothing(tmp_path, two):
 
 def test_an_error_of_the_training_is_told_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    before, folders = dict(os.environ), set(SHORT_TEMP.glob("editsweep-*"))
+    before, folders = dict(os.environ), set(SHORT_TEMP.glob(OURS))
     with pytest.raises(ConfigError, match="training takes 300 edits a step"):
         train(tmp_path, settings=["editor.training.models=300"], executor="ray", workers=1)
     assert not (tmp_path / "ray_results").exists()
-    assert set(SHORT_TEMP.glob("editsweep-*")) <= folders
+    assert set(SHORT_TEMP.glob(OURS)) <= folders
     assert dict(os.environ) == before | {"RAY_CLIENT_MODE": os.environ["RAY_CLIENT_MODE"]}
