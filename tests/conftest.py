@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,21 @@ def results() -> Callable[[Path], dict[str, Any]]:
         found["leaderboard"] = (folder / "leaderboard.csv").read_bytes()
         ends = (folder / "chains").rglob("*.*")
         return found | {"chains": {path.name: path.read_bytes() for path in ends}}
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def quick() -> Callable[[Any], Any]:
+    """Makes an editor's spec one that takes few steps where it trains, on few records."""
+
+    def of(spec: Any) -> Any:
+        if getattr(spec, "steps", 0) > 10:
+            spec = replace(spec, steps=6)
+        if not hasattr(spec, "training"):
+            return spec
+        few = {"steps": 2, "every": 2, "validate": 4, "observe": 8, "share": 0.2, "warmup": 1}
+        return replace(spec, training=replace(spec.training, **few))
 
     return of
 

@@ -1,7 +1,7 @@
 """Every registered editor, asked the same questions on a tiny model of every family."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from typing import ClassVar
 
@@ -18,19 +18,9 @@ from editsweep.testing import _assets as assets_of
 from editsweep.testing import check_editor, tiny_model, tiny_requests
 
 
-def quick(spec):
-    """The same editor; one that trains takes few steps, on few records."""
-    if getattr(spec, "steps", 0) > 10:
-        spec = replace(spec, steps=6)
-    if not hasattr(spec, "training"):
-        return spec
-    few = {"steps": 2, "every": 2, "validate": 4, "observe": 8, "share": 0.2, "warmup": 1}
-    return replace(spec, training=replace(spec.training, **few))
-
-
 @pytest.mark.parametrize("model_type", [family.model_types[0] for family in FAMILIES])
 @pytest.mark.parametrize("name", EDITORS.names())
-def test_editor(name, model_type):
+def test_editor(name, model_type, quick):
     spec = quick(EDITORS.load(name)())
     assert spec.name == name
     check_editor(spec, tiny_model(model_type))
@@ -40,7 +30,7 @@ SEVERAL = [n for n in EDITORS.names() if {"batch", "sequential"} & EDITORS.load(
 
 
 @pytest.mark.parametrize("name", SEVERAL)
-def test_a_case_is_the_same_beside_cases_of_other_sizes(name):
+def test_a_case_is_the_same_beside_cases_of_other_sizes(name, quick):
     model, spec = tiny_model(), quick(EDITORS.load(name)())
     editor = in_turn(spec.build(model, assets_of(spec, model)), spec, model)
     requests = tiny_requests(7)
