@@ -43,6 +43,7 @@ LABEL = "_pretended"
 # Torch lets these take indices from the host.
 INDEXED = {torch.Tensor.__getitem__, torch.Tensor.__setitem__}
 SETTINGS = AskSettings(max_new_tokens=4)
+SILENT = AskSettings(generate=())
 IDS = UnitIds("s", "c", "u")
 ASSETS = {
     "contexts": Asset(meta={"templates": ["You were there. {}"]}),
@@ -261,12 +262,12 @@ def cells(spec):
 
     def ask(model):
         requests, made = tiny_requests(2), assets_of(spec, model)
-        base = ask_base(model, requests, SETTINGS)
+        base = ask_base(model, requests, SILENT)
         editor = in_turn(spec.build(model, made), spec, model)
         found = Cells({name: dict(asset.tensors) for name, asset in made.items()})
         for kind, groups in {"single": [[r] for r in requests], "batch": [requests]}.items():
             if kind in spec.regimes:
-                found.take(evaluate(model, editor, groups, base, IDS, 0, SETTINGS))
+                found.take(evaluate(model, editor, groups, base, IDS, 0, SILENT))
         if "sequential" in spec.regimes:
             found.take(sequence(model, editor, requests, base))
         return found
@@ -276,7 +277,7 @@ def cells(spec):
 
 def sequence(model, editor, requests, base):
     """Two checkpoints; where the first ends goes to the second as bytes, as between two workers."""
-    told = {"base": base, "ids": IDS, "seed": 0, "settings": SETTINGS}
+    told = {"base": base, "ids": IDS, "seed": 0, "settings": SILENT}
     told["restrain"] = Restraint.parse("rect")
     chain, one = go_on(model, editor, Chain(), Checkpoint([requests[:1]], [], **told))
     chain = Chain.of(chain.bytes(), model.device)

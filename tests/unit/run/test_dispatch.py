@@ -218,7 +218,11 @@ def test_units_whose_asset_cannot_be_made_are_failure_rows(tmp_path, monkeypatch
 
 @pytest.mark.parametrize(
     ("kind", "hint"),
-    [("worker_died", "memory for the model"), ("gpu_failed", "nvidia-smi"), ("timeout", "too short")],
+    [
+        ("worker_died", "memory for the model"),
+        ("gpu_failed", "nvidia-smi"),
+        ("timeout", "too short"),
+    ],
 )
 def test_workers_that_all_die_at_the_start_end_the_run(tmp_path, monkeypatch, kind, hint):
     with pytest.raises(WorkerError, match=f"no task was finished, the last: gone.*{hint}"):
