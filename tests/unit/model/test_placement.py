@@ -44,6 +44,7 @@ LABEL = "_pretended"
 # Torch lets these take indices from the host.
 INDEXED = {torch.Tensor.__getitem__, torch.Tensor.__setitem__}
 SETTINGS = AskSettings(max_new_tokens=4)
+SILENT = AskSettings(generate=())
 IDS = UnitIds("s", "c", "u")
 ASSETS = {
     "contexts": Asset(meta={"templates": ["You were there. {}"]}),
@@ -134,7 +135,10 @@ class Pretended(TorchFunctionMode):
         if func in COUNTED and isinstance(args[1], torch.Tensor):
             assert label(args[1]) == HOST
             args = (args[0], *args[2:])
-        tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
+        given = [*args, *kwargs.values()]
+        if any(isinstance(x, tuple | list | dict) for x in given):
+            given = tree_flatten(given)[0]
+        tensors = [t for t in given if isinstance(t, torch.Tensor)]
         if func in INDEXED:
             tensors = [t for t in tensors if t is args[0] or (t.dim() and label(t) != HOST)]
             # By slices it copies, from anywhere; by lists and tensors it computes.
@@ -245,7 +249,7 @@ def measured(spec):
     """A sweep's numbers of one cell."""
 
     def ask(model):
-        requests = tiny_requests(3)
+        requests = tiny_requests(2)
         base = ask_base(model, requests, SETTINGS)
         editor = spec.build(model, {name: ASSETS[name] for name in spec.requirements()})
         tables = evaluate(model, editor, [[r] for r in requests], base, IDS, 0, SETTINGS)
@@ -276,12 +280,12 @@ def cells(spec):
     def ask(model):
         requests = [replace(r, probes=r.probes[2:4]) for r in tiny_requests(2)]
         made = assets_of(spec, model)
-        base = ask_base(model, requests, SETTINGS)
+        base = ask_base(model, requests, SILENT)
         editor = in_turn(spec.build(model, made), spec, model)
         found = Cells({name: dict(asset.tensors) for name, asset in made.items()})
-        for kind, groups in {"single": [[r] for r in requests], "batch": [requests]}.items():
+        for kind, groups in {"single": [requests[:1]], "batch": [requests]}.items():
             if kind in spec.regimes:
-                found.take(evaluate(model, editor, groups, base, IDS, 0, SETTINGS))
+                found.take(evaluate(model, editor, groups, base, IDS, 0, SILENT))
         if "sequential" in spec.regimes:
             found.take(sequence(model, editor, requests, base))
         return found
@@ -291,7 +295,7 @@ def cells(spec):
 
 def sequence(model, editor, requests, base):
     """Two checkpoints; where the first ends goes to the second as bytes, as between two workers."""
-    told = {"base": base, "ids": IDS, "seed": 0, "settings": SETTINGS}
+    told = {"base": base, "ids": IDS, "seed": 0, "settings": SILENT}
     told["restrain"] = Restraint.parse("rect")
     chain, one = go_on(model, editor, Chain(), Checkpoint([requests[:1]], [], **told))
     chain = Chain.of(chain.bytes(), model.device)
