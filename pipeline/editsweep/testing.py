@@ -11,7 +11,6 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 
@@ -67,13 +66,17 @@ def installed(
     (home / f"{module}.py").write_text(code, encoding="utf-8")
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module}\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
-    paths = os.pathsep.join(filter(None, [str(home), os.environ.get("PYTHONPATH")]))
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(home), before]))
     sys.path.insert(0, str(home))
     importlib.invalidate_caches()
     try:
-        with mock.patch.dict(os.environ, {"PYTHONPATH": paths}):
-            yield
+        yield
     finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
         sys.path.remove(str(home))
         sys.modules.pop(module, None)
 
