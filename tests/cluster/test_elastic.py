@@ -161,7 +161,7 @@ def test_a_hung_unit_is_ended_and_only_what_always_hangs_is_lost(tmp_path, plugi
     settings = [f"editors=[{{name: sleep, hang: {first}}}]", "unit_size=1"]
     text = SLEEP.replace(f'["{EDITS}"]', f'[{{name: "{EDITS}", limit: 3}}]')
     folder = tmp_path / "t"
-    chosen = options(folder, workers=1, unit_timeout=30)
+    chosen = options(folder, workers=1, unit_timeout=15)
     result = run_sweep(parse_sweep(text, settings), folder, chosen)
     assert (result.exit_code, result.edits_failed) == (WITH_FAILURES, 1)
     assert read_status(folder)["errors"] == {"timeout": 1}
