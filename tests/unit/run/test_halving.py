@@ -1,7 +1,5 @@
 """An editor short of memory does what it does with plenty, and says what never fits."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -13,16 +11,6 @@ from editsweep.run.halving import halving
 from editsweep.run.in_turn import in_turn
 from editsweep.testing import _assets as assets_of
 from editsweep.testing import tiny_model, tiny_requests
-
-
-def quick(spec):
-    """The same editor; one that trains takes few steps, on few records."""
-    if getattr(spec, "steps", 0) > 10:
-        spec = replace(spec, steps=6)
-    if not hasattr(spec, "training"):
-        return spec
-    few = {"steps": 2, "every": 2, "validate": 4, "observe": 8, "share": 0.2, "warmup": 1}
-    return replace(spec, training=replace(spec.training, **few))
 
 
 class Tight:
@@ -40,7 +28,7 @@ class Tight:
 
 
 @pytest.mark.parametrize("name", EDITORS.names())
-def test_no_editor_gives_other_patches_when_its_groups_are_divided(name):
+def test_no_editor_gives_other_patches_when_its_groups_are_divided(name, quick):
     model, spec = tiny_model(), quick(EDITORS.load(name)())
     editor = in_turn(spec.build(model, assets_of(spec, model)), spec, model)
     groups = [[request] for request in tiny_requests(5)]
