@@ -19,6 +19,15 @@ from editsweep.testing import installed
 # Memory that nobody wrote then reads as NaN, in every run and not once in a thousand.
 torch.use_deterministic_algorithms(True)
 
+
+@pytest.fixture(autouse=True)
+def threads_stay() -> Iterator[None]:
+    """A test that left more threads would slow down all that come after it."""
+    before = torch.get_num_threads()
+    yield
+    assert torch.get_num_threads() == before
+
+
 CITIES = {
     "Lyon": ("France", "euro"),
     "Kyoto": ("Japan", "yen"),

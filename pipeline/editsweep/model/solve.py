@@ -25,7 +25,8 @@ def ridge_factors(keys: Tensor, values: Tensor, damping: Tensor) -> Tensor:
     """
     k, v, damp = keys.double(), values.double(), damping.double()
     gram = k @ k.mT + damp * torch.eye(k.shape[-2], dtype=k.dtype, device=k.device)
-    solved: Tensor = torch.linalg.solve(gram, v)
+    # Not torch.linalg.solve, which several threads get wrong on a CPU (pytorch/pytorch#142815).
+    solved: Tensor = torch.cholesky_solve(v, torch.linalg.cholesky_ex(gram).L)
     return solved.to(values.dtype)
 
 

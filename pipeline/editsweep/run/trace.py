@@ -24,6 +24,7 @@ from editsweep.model.catalogue import ModelEntry
 from editsweep.model.facts import Fact, known_facts, subject_deviation
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.load import load
+from editsweep.model.threads import threads
 from editsweep.model.tracing import Trace, TraceSettings, sites, trace
 from editsweep.report.trace_page import write_traces
 from editsweep.report.trace_table import peaks, roles, summary
@@ -122,9 +123,14 @@ def run_trace(
         ModelError: the model cannot be loaded.
         StoreError: another process traces into the folder.
     """
-    chosen, shown = options or TraceOptions(), progress or Silent()
+    chosen = options or TraceOptions()
+    with threads(chosen.threads):
+        return _run_trace(job, chosen, progress or Silent())
+
+
+def _run_trace(job: TraceJob, chosen: TraceOptions, shown: Progress) -> TraceResult:
     requests = _requests(job)
-    model = _load(job, chosen)
+    model = load(job.model)
     sigma = job.sigma or subject_deviation(model, [r.subject for r in requests if r.subject])
     folder, started = chosen.out, monotonic()
     (folder / "facts").mkdir(parents=True, exist_ok=True)
@@ -157,14 +163,6 @@ def _requests(job: TraceJob) -> Sequence[EditRequest]:
     if job.prompt is not None and job.sigma is not None:
         return ()
     return open_source(job.data, skip_bad=job.skip_bad).requests
-
-
-def _load(job: TraceJob, options: TraceOptions) -> LanguageModel:
-    import torch
-
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    return load(job.model)
 
 
 def _bind(folder: Path, job: TraceJob, model: LanguageModel, sigma: float) -> dict[str, Any]:

@@ -217,14 +217,13 @@ def _train(job: TrainingJob, options: TrainOptions, work: Path, watch: Watch) ->
     return train_on_ray(share, layout, options.address, watch, watch.say)
 
 
-def _inline(job: TrainingJob, threads: int, work: Path, report: Callable[[Line], None]) -> Asset:
-    import torch
-
+def _inline(job: TrainingJob, count: int, work: Path, report: Callable[[Line], None]) -> Asset:
     from editsweep.model.load import load
+    from editsweep.model.threads import threads
 
-    torch.set_num_threads(threads)
-    model = load(job.model.entry, token_budget=job.model.token_budget)
-    return job.trained.make(model, corpus_of(job.recipe), work, report=report)
+    with threads(count):
+        model = load(job.model.entry, token_budget=job.model.token_budget)
+        return job.trained.make(model, corpus_of(job.recipe), work, report=report)
 
 
 def _announce(job: TrainingJob, layout: Layout, watch: Watch) -> None:

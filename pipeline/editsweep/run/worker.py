@@ -18,6 +18,7 @@ from editsweep.model.cache import cache_root
 from editsweep.model.intact import changed, checksums
 from editsweep.model.language_model import LanguageModel
 from editsweep.model.load import load
+from editsweep.model.threads import threads
 from editsweep.run.assets import asset_folder, files_of, obtain
 from editsweep.run.chain import Chain, Checkpoint, go_on
 from editsweep.run.evaluate import ask_base, evaluated
@@ -61,7 +62,10 @@ class Worker:
 
         A task that leaves the model's weights changed has failed, and the model is loaded anew.
         """
-        torch.set_num_threads(self.threads)
+        with threads(self.threads):
+            return self._run(task)
+
+    def _run(self, task: Task) -> Outcome:
         start = perf_counter()
         parts: Mapping[str, bytes] = {}
         chain, failure, asset = None, None, None

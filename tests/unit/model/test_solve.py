@@ -5,6 +5,7 @@ import torch
 
 from editsweep.errors import ConfigError
 from editsweep.model.solve import Metric, least_squares, null_space, ridge_factors, with_ridge
+from editsweep.model.threads import threads
 
 D_IN, D_OUT = 12, 5
 
@@ -26,6 +27,14 @@ def test_the_factors_are_the_ridge_solution(n):
     damping = torch.tensor(0.7)
     direct = torch.linalg.solve(keys.mT @ keys + 0.7 * torch.eye(12).double(), keys.mT @ values)
     torch.testing.assert_close(keys.mT @ ridge_factors(keys, values, damping), direct)
+
+
+def test_several_large_systems_on_several_threads():
+    keys, values = draw(0, 3, 300, D_IN), draw(1, 3, 300, D_OUT)
+    with threads(2):
+        made = ridge_factors(keys, values, torch.tensor(0.7))
+    gram = keys @ keys.mT + 0.7 * torch.eye(300).double()
+    torch.testing.assert_close(gram @ made, values)
 
 
 def test_keys_of_zeros_take_no_part():
