@@ -46,7 +46,9 @@ def nodes(tmp_path_factory):
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))
     temp = Path(tempfile.mkdtemp(prefix="es-", dir=SHORT_TEMP))
+    (temp / "ray").mkdir()  # Ray writes the cluster's address here and does not make the folder
     settings = {
+        "RAY_TMPDIR": str(temp),
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_USAGE_STATS_ENABLED": "0",

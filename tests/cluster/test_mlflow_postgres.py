@@ -1,10 +1,13 @@
 """MLflow as a team has it: a server over a real PostgreSQL, and several users at once."""
 
+import itertools
 import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 import yaml
@@ -19,6 +22,9 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[2]
+SEED = int(os.environ.get("EDITSWEEP_TEST_SEED", "0"))
+PARTS = 2
+OURS = "editsweep."
 USER = """
 import json, sys, time
 from pathlib import Path
@@ -40,8 +46,8 @@ def postgres():
     """The URI of a database of our own, with a password, on this machine only."""
     if not servers.has_postgres():
         pytest.skip("no PostgreSQL here (Debian: apt-get install postgresql)")
-    with servers.postgres() as uri:
-        yield uri
+    with servers.postgres() as made:
+        yield made.uri
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +142,66 @@ def test_two_at_once_may_be_the_first_in_a_new_database(synthetic, postgres, tmp
     for sweep in sweeps:
         there = runs_of(uri, sweep.plan["sweep_id"], "direct")
         assert [len(runs) for runs in there.values()] == [1] * 5
+
+
+@contextmanager
+def watched(do):
+    """Within the block `do` is called before each statement that goes to a database."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def called(*_):
+        do()
+
+    event.listen(Engine, "before_cursor_execute", called)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", called)
+
+
+def held(uri, experiment):
+    """What a sweep's runs hold, and each is there once."""
+    there = runs_of(uri, "d" * 32, experiment)
+    assert [len(runs) for runs in there.values()] == [1] * len(there)
+    return {
+        who: (run.info.status, run.data.metrics, run.data.params, run.data.tags[f"{OURS}content"])
+        for who, (run,) in there.items()
+    }
+
+
+def test_a_database_that_dies_while_a_sweep_is_recorded(synthetic, postgres, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep = synthetic("d", edits=1)
+    sweep.plan["sweep_id"] = "d" * 32
+    sweep.commit()
+    row = {"axis": "reliability", "metric": "exact_match", "protocol": "t", "phase": "post"}
+    row |= {"mean": 0.5, "ci_low": 0.25, "ci_high": 0.75, "n": 2}
+    rows = [row | {"cell_id": cell["cell_id"]} for cell in sweep.plan["cells"]]
+    with servers.postgres() as database:
+
+        def record(experiment, before_statement):
+            with watched(before_statement):
+                return tracking.record(sweep.folder, database.uri, experiment, rows)
+
+        record("first", lambda: None)  # makes the tables
+        statements = itertools.count()
+        assert record("whole", lambda: next(statements)).recorded
+        whole, count = held(database.uri, "whole"), next(statements)
+        for part in range(PARTS):
+            last = (part * count + Random(f"{SEED} {part}").randrange(count)) // PARTS
+            left = iter([*[lambda: None] * last, lambda: database.stop("immediate")])
+            try:
+                died = record(f"died {part}", lambda left=left: next(left, lambda: None)())
+            finally:
+                database.start()
+            assert not died.recorded, (last, count)
+            assert database.uri.split(":")[2].split("@")[0] not in died.reason
+            for _ in range(2):
+                result = record(f"died {part}", lambda: None)
+                assert (result.reason, result.created + result.updated) == ("", 5), last
+            assert result.created == 0
+            assert held(database.uri, f"died {part}") == whole
 
 
 ODD = "nul \0, שלום, 🦙\nline\ttab 'quoted' \"twice\" 100% {x} \\ ;--"

@@ -17,6 +17,19 @@ def goldens():
 
 
 @pytest.fixture(scope="session")
+def near():
+    """Checks a vector against the norm and the first entries of the published one, relatively."""
+    import torch
+
+    def check(mine, theirs, tolerance):
+        first = torch.tensor(theirs["first8"])
+        assert float(mine.norm()) == pytest.approx(theirs["norm"], rel=tolerance)
+        assert float((mine[: len(first)] - first).norm() / first.norm()) < tolerance
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def smollm2():
     """The small real model, from its wheel."""
     from editsweep.model.load import load

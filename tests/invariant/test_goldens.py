@@ -29,13 +29,6 @@ def solved(goldens, smollm2, requests, assets):
     return identity.solve({i: fact_rows(smollm2, rome.templates, requests[i]) for i in ids})
 
 
-def near(mine, theirs, tolerance):
-    """Norm and first entries of a vector, relative."""
-    first = torch.tensor(theirs["first8"])
-    assert float(mine.norm()) == pytest.approx(theirs["norm"], rel=tolerance)
-    assert float((mine[: len(first)] - first).norm() / first.norm()) < tolerance
-
-
 def test_the_second_moments(goldens, moments):
     made, count = moments
     assert count == goldens["covariance"]["n_tokens"]
@@ -45,7 +38,7 @@ def test_the_second_moments(goldens, moments):
         assert float(c.diagonal().mean()) == pytest.approx(theirs["mean_diag"], rel=1e-6)
 
 
-def test_rome_with_the_identity(goldens, solved):
+def test_rome_with_the_identity(goldens, solved, near):
     for section in ("C_identity", "C_identity_counterfact_P"):
         for name, theirs in goldens["rome"][section]["edits"].items():
             mine = solved[name]
@@ -56,7 +49,7 @@ def test_rome_with_the_identity(goldens, solved):
             near(mine.v, theirs["v"], 1e-4)
 
 
-def test_rome_with_the_second_moment(goldens, smollm2, requests, assets):
+def test_rome_with_the_second_moment(goldens, smollm2, requests, assets, near):
     edits = goldens["rome"]["C_cov"]["edits"]
     # δ is tested above and does not depend on C: one step is enough to see u and the denominator.
     rome = RomeSpec(layer=LAYER, steps=1).build(smollm2, assets(LAYER))

@@ -58,17 +58,18 @@ def check_values(values, facts):
             assert value.losses == pytest.approx(theirs["loss"], abs=2e-4), name
 
 
-@pytest.mark.parametrize("section", ["C_identity", "C_cov"])
-def test_r_rome(goldens, smollm2, requests, assets, section):
+# The search for a value does not depend on C: with the identity one step is enough to see u.
+@pytest.mark.parametrize(("section", "few"), [("C_identity", {"steps": 1}), ("C_cov", {})])
+def test_r_rome(goldens, smollm2, requests, assets, near, section, few):
     moment = {"C_identity": "identity", "C_cov": "the goldens"}[section]
-    editor = RRomeSpec(layer=5, moment=moment).build(smollm2, assets(5))
+    editor = RRomeSpec(layer=5, moment=moment, **few).build(smollm2, assets(5))
     edits = goldens["r_rome"][section]["edits"]
     facts = {name: fact_rows(smollm2, editor.templates, requests[name]) for name in edits}
     for name, mine in editor.solve(facts).items():
-        theirs = edits[name]
-        first = torch.tensor(theirs["v"]["first8"])
-        assert float((mine.v[:8] - first).norm() / first.norm()) < 1e-3, name
-        assert float(mine.v.norm()) == pytest.approx(theirs["v"]["norm"], rel=1e-3), name
+        near(mine.u, edits[name]["u"], 1e-3)
+        if not few:
+            near(mine.v, edits[name]["v"], 1e-3)
+            assert len(mine.losses) == edits[name]["steps"]
 
 
 def memit(run):

@@ -43,7 +43,7 @@ def main() -> None:
         rows = made_up(draft / "sweep", options.cells)
         uri = options.uri or tracking.default_uri(draft / "sweep")
         if options.postgres:
-            database = stack.enter_context(servers.postgres())
+            database = stack.enter_context(servers.postgres()).uri
             workers = ["--workers", str(os.cpu_count())]
             uri = stack.enter_context(servers.mlflow_server(draft, database, workers))
         measured(draft / "sweep", uri, rows)

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 _NOBODY = "nobody"  # PostgreSQL refuses to run as root
@@ -73,9 +74,27 @@ def has_postgres() -> bool:
     return bool(_programs())
 
 
+@dataclass(frozen=True)
+class Postgres:
+    """A server that runs, and the URI of its database; `control` is pg_ctl's command line."""
+
+    uri: str
+    control: Sequence[str]
+    start_options: Sequence[str]
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        # Its log would hold a pipe open for as long as it runs.
+        _run([*self.control, *self.start_options, "start"], subprocess.DEVNULL)
+
+    def stop(self, mode: str = "fast") -> None:
+        """End it; with `immediate` at once, as if it had crashed."""
+        _run([*self.control, "-m", mode, "stop"])
+
+
 @contextmanager
-def postgres() -> Iterator[str]:
-    """A PostgreSQL of our own with a password; the URI of its database.
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of our own with a password.
 
     Raises:
         OSError: its programs are not here, or it did not start.
@@ -95,12 +114,13 @@ def postgres() -> Iterator[str]:
     control = [*user, str(found[-1].with_name("pg_ctl")), "-D", data, "-w"]
     try:
         _run([*user, *make, "--pwfile", str(password)])
-        # Its log would hold a pipe open for as long as it runs.
-        _run([*control, "-o", options, "-l", str(folder / "log"), "start"], subprocess.DEVNULL)
+        uri = f"postgresql+psycopg://mlflow:{secret}@127.0.0.1:{port}/postgres"
+        server = Postgres(uri, control, ["-o", options, "-l", str(folder / "log")])
+        server.start()
         try:
-            yield f"postgresql+psycopg://mlflow:{secret}@127.0.0.1:{port}/postgres"
+            yield server
         finally:
-            _run([*control, "-m", "fast", "stop"])
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
@@ -192,7 +192,7 @@ class Runs:
 
     def _make_one(self, one: Wanted) -> None:
         tags = {**self._among, _KIND: one.kind, _key_tag(one.kind): one.key, **self._above(one)}
-        tags[_PREFIX + "schema_version"] = str(schema.VERSION)
+        tags |= {_CONTENT: _mark(one), _PREFIX + "schema_version": str(schema.VERSION)}
         name = plain_text(one.name, _NAME_LENGTH)
         made = self.client.create_run(self.experiment_id, one.start, tags, name)
         self._made.add(str(made.info.run_id))
@@ -230,11 +230,17 @@ class Runs:
                 self._write(one)  # else somebody else has settled it: the next round sees
 
     def _write(self, one: Wanted) -> None:
-        """Files first, then numbers, then the tags that say so; closed at the very end."""
+        """Files first, then numbers, then the tags that say so; closed at the very end.
+
+        Before all of it a tag says what is being written. If it says something else when the files
+        are there, somebody else writes too, and not the same: that is left to the next round.
+        """
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         run = self._there[one.who]
         run_id = str(run.info.run_id)
+        if run.data.tags.get(_CONTENT) != _mark(one):
+            self.client.set_tag(run_id, _CONTENT, _mark(one))
         with tempfile.TemporaryDirectory() as draft:
             content = one.fill(run, Path(draft))
             if any(Path(draft).iterdir()):  # the client's own call asks for the run once more
@@ -244,7 +250,10 @@ class Runs:
             self._dataset(run_id, *content.data)
         status = "complete" if one.complete else "partial"
         tags = {**content.tags, **self._above(one), _CONTENT: one.content, _STATUS: status}
-        self._numbers(run_id, content, tags)
+        run = self.client.get_run(run_id)
+        if run.data.tags.get(_CONTENT) != _mark(one):
+            return
+        self._numbers(run_id, replace(content, points=_shown(content.points, run)), tags)
         if one.complete:
             self.client.set_terminated(run_id, "FINISHED", one.end)
 
@@ -328,6 +337,27 @@ def _check_reachable(uri: str) -> None:
 
 def _key_tag(kind: str) -> str:
     return f"{_PREFIX}{kind}_id"
+
+
+def _mark(one: Wanted) -> str:
+    return f"writing {one.content}"
+
+
+def _shown(points: Sequence[Point], run: Any) -> list[Point]:
+    """The points, as late as they must be for MLflow to show them.
+
+    Of a metric's points it shows that of the last step, of these the last, and of these the greatest:
+    a number that changed is later than the one before.
+    """
+    there = {metric.key: metric for metric in run.data.to_proto().metrics}
+
+    def later(point: Point) -> Point:
+        last = there.get(metric_name(point.name))
+        if last is None or last.value == point.value or last.step != point.step:
+            return point
+        return replace(point, time=max(point.time, last.timestamp + 1))
+
+    return [later(point) for point in points]
 
 
 def _age(run: Any) -> tuple[int, str]:

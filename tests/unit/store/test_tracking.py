@@ -13,7 +13,7 @@ from editsweep.core import schema
 from editsweep.errors import ConfigError, StoreError
 from editsweep.store import tracking, tracking_client
 from editsweep.store.chains import ChainFiles
-from editsweep.store.tracking_client import Content, Runs, Wanted
+from editsweep.store.tracking_client import Content, Point, Runs, Wanted
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -95,6 +95,18 @@ def test_recording_twice_makes_no_second_run(synthetic: Callable[..., Any]) -> N
     assert [point.value for point in history] == [0.5, 0.6]
 
 
+def test_a_number_that_falls_is_the_one_that_is_shown(synthetic: Callable[..., Any]) -> None:
+    sweep = synthetic(edits=1)
+    sweep.commit()
+    for mean in (0.6, 0.4, 0.4):
+        assert tracking.record(sweep.folder, None, "demo", rows(sweep, mean)).recorded
+    uri = tracking.default_uri(sweep.folder)
+    rome = runs(uri)["rome"]
+    assert rome.data.metrics["reliability.exact_match"] == 0.4
+    history = client(uri).get_metric_history(rome.info.run_id, "reliability.exact_match")
+    assert [point.value for point in history] == [0.6, 0.4]
+
+
 def test_what_is_there_already_is_found_on_every_page_and_not_written_again(
     synthetic: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +160,36 @@ def test_of_two_that_record_at_the_same_time_the_first_run_stays(tmp_path: Path)
         assert there[one.who].data.tags["mlflow.parentRunId"] == there[above.who].info.run_id
     assert {run.info.status for run in there.values()} == {"FINISHED"}
     assert first.counted(wanted) == (0, 3)
+
+
+def test_of_two_that_write_different_things_at_once_one_is_kept_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, among = f"sqlite:///{tmp_path}/mlflow.db", {"editsweep.sweep_id": "s"}
+    users = {name: Runs(uri, "demo", among) for name in ("old", "new")}
+
+    def wanted(name: str) -> list[Wanted]:
+        def fill(run: Any, draft: Path) -> Content:
+            (draft / "a.txt").write_text(name)
+            point = Point("mean", {"old": 0.3, "new": 0.7}[name], 5)
+            return Content({}, [point], {}, ("data", "digest", "test"))
+
+        return [Wanted("sweep", "s", "demo", name, fill, 5)]
+
+    meanwhile = iter(["new"])
+
+    def between(*_: Any) -> None:
+        """The files are there and the numbers are not when the other one comes and goes."""
+        for name in meanwhile:
+            users[name].bring(wanted(name))
+
+    monkeypatch.setattr(users["old"], "_dataset", between)
+    (run,) = users["old"].bring(wanted("old")).values()
+    assert next(meanwhile, None) is None
+    assert run.data.tags["editsweep.content"] == "old"
+    assert run.data.metrics == {"mean": 0.3}
+    file = client(uri).download_artifacts(run.info.run_id, "a.txt", str(tmp_path))
+    assert Path(file).read_text() == "old"
 
 
 def test_artifacts_are_the_cells_own_tables(synthetic: Callable[..., Any], tmp_path: Path) -> None:
