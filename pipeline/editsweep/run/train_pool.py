@@ -29,13 +29,13 @@ from editsweep.model.cache import cache_root
 from editsweep.model.load import load
 from editsweep.run.assets import corpus_of, making_folder
 from editsweep.run.cluster import environment, joined, private_cluster, ray_library
+from editsweep.run.desk import Desk, Line
 from editsweep.run.layout import Layout
 from editsweep.run.plan import Recipe
 from editsweep.run.resolve import ModelUse
 from editsweep.run.stop import interruptible
 from editsweep.run.tasks import Failure
 
-Line = Mapping[str, float]
 MAX_DEATHS = 3
 TIMEOUT_S = 1800
 POLL_S = 0.5
@@ -52,27 +52,6 @@ class Share:
     recipe: Recipe
     threads: int
     cache: Path | None
-
-
-class Desk:
-    """An actor between rank 0 and the driver: lines of the curve, and an error that ends it all."""
-
-    def __init__(self) -> None:
-        self._lines: list[Line] = []
-        self._failure: Failure | None = None
-
-    def put(self, line: Line) -> None:
-        """A new line, or an old one after a restart."""
-        self._lines.append(line)
-
-    def fail(self, failure: Failure) -> None:
-        """What no further try would mend."""
-        self._failure = self._failure or failure
-
-    def take(self) -> tuple[list[Line], Failure | None]:
-        """The lines since the last call, and the error if there is one."""
-        lines, self._lines = self._lines, []
-        return lines, self._failure
 
 
 def train_on_ray(
