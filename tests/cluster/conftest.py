@@ -1,13 +1,19 @@
-"""Real Ray nodes on this machine, which come and go."""
+"""Real Ray nodes on this machine, which come and go, and processes that are struck."""
 
+import os
 import secrets
 import shutil
+import signal
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from editsweep.run.cluster import SHORT_TEMP, _fresh_settings, environment, ray_library
+from editsweep.run.progress import Silent
 
 HOST = "127.0.0.2"  # Ray swaps 127.0.0.1 for an address of the network
 
@@ -37,6 +43,69 @@ class Nodes:
     def close(self):
         """All that is left."""
         self._cluster.shutdown()
+
+
+def below(word, pid=None):
+    """Processes below `pid`, or below this one, whose command line has `word`."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+def ended(processes, seconds):
+    """Whether these processes have ended, or do so within that time; nobody may fetch how."""
+
+    def runs(process):
+        with suppress(psutil.NoSuchProcess):
+            return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    deadline = time.monotonic() + seconds
+    while any(map(runs, processes)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not any(map(runs, processes))
+
+
+class Strike(Silent):
+    """Sends `number` to one process below this one once so many edits, or steps, are done.
+
+    Keeps which process it was and all that is shown.
+    """
+
+    def __init__(self, word, number=signal.SIGKILL, after=1):
+        self._word, self._number, self._after = word, number, after
+        self.struck, self.done, self.said = [], [], []
+
+    def update(self, now):
+        self.done.append(now.done)
+        if now.done >= self._after and not self.struck:
+            self.struck = below(self._word)[:1]
+            for process in self.struck:
+                os.kill(process.pid, self._number)
+
+    def say(self, message):
+        self.said.append(message)
+
+
+@pytest.fixture(scope="session")
+def processes():
+    """`below`."""
+    return below
+
+
+@pytest.fixture(scope="session")
+def have_ended():
+    """`ended`."""
+    return ended
+
+
+@pytest.fixture(scope="session")
+def strike():
+    """`Strike`."""
+    return Strike
 
 
 @pytest.fixture(scope="module")

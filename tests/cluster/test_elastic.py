@@ -1,10 +1,7 @@
 """Real Ray: workers that come and go with nodes, stragglers, hung units, models kept, shared GPUs."""
 
-import contextlib
 import json
-import os
 import signal
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -29,7 +26,7 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 EDITS = ROOT / "tests" / "data" / "edits.jsonl"
 SLOW = {"ES_SLEEP": "1.5"}
-BUSY = b"ray::Worker.run"
+BUSY = "ray::Worker.run"
 # An editor that changes nothing: it writes down which GPUs it has, sleeps ES_SLEEP seconds an edit,
 # and hangs at `hang`.
 PLUGIN = """
@@ -109,51 +106,17 @@ def committed_once(folder, units):
     return len(lines) == len(SweepStore(folder).committed()) == units
 
 
-def our_processes(word):
-    """Pids of processes below this one whose command line has `word`."""
-    parents, found = {}, {os.getpid()}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            parents[int(stat.parent.name)] = (parent, (stat.parent / "cmdline").read_bytes())
-    while new := {p for p, (parent, _) in parents.items() if parent in found} - found:
-        found |= new
-    return [pid for pid in found - {os.getpid()} if word in parents[pid][1]]
-
-
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-class StopWorker(Silent):
-    """Stops one busy worker, as if its machine hung, once the first edits are in."""
-
-    stopped = ()
-
-    def update(self, now):
-        if now.done and not self.stopped:
-            self.stopped = our_processes(BUSY)[:1]
-            for pid in self.stopped:
-                os.kill(pid, signal.SIGSTOP)
-
-
 @pytest.mark.skipif(cores() < 2, reason="this machine has one core")
-def test_a_straggler_is_done_by_a_second_worker(tmp_path, plugin):
-    folder, progress = tmp_path / "t", StopWorker()
+def test_a_straggler_is_done_by_a_second_worker(tmp_path, plugin, strike, have_ended):
+    folder, progress = tmp_path / "t", strike(BUSY, signal.SIGSTOP)
     with environment({"ES_SLEEP": "0.5"}):
         result = run_sweep(parse_sweep(SLEEP), folder, options(folder, workers=2), progress)
-    assert (result.exit_code, len(progress.stopped)) == (0, 1)
+    assert (result.exit_code, len(progress.struck)) == (0, 1)
     assert len(events(folder, "second_copy")) == 1
     assert events(folder, "worker_died") == []
     assert committed_once(folder, 4)
     assert (folder / "leaderboard.csv").read_bytes() == undisturbed(SLEEP, tmp_path / "i" / "t")
-    deadline = time.monotonic() + 30
-    while any(map(is_alive, progress.stopped)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not any(map(is_alive, progress.stopped))
+    assert have_ended(progress.struck, 30)
 
 
 def test_a_hung_unit_is_ended_and_only_what_always_hangs_is_lost(tmp_path, plugin):

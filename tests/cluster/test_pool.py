@@ -13,7 +13,6 @@ from editsweep.errors import ConfigError, WorkerError
 from editsweep.run.cluster import SHORT_TEMP, cluster_machine
 from editsweep.run.drive import RunOptions, run_sweep
 from editsweep.run.layout import cores
-from editsweep.run.progress import Silent
 from editsweep.run.sweep import parse_sweep
 from editsweep.store.store import SweepStore
 
@@ -29,7 +28,7 @@ datasets: ["{EDITS}"]
 metrics: {{max_new_tokens: 3}}
 unit_size: 2
 """
-WORKER = b"ray::Worker"
+WORKER = "ray::Worker"
 OURS = f"editsweep-{os.getpid()}-*"
 
 
@@ -43,41 +42,6 @@ def board(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inline") / "t"
     run_sweep(parse_sweep(SWEEP), folder, options(folder, executor="inline"))
     return (folder / "leaderboard.csv").read_bytes()
-
-
-def descendants(pid):
-    """Pids and command lines of all processes below `pid`."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-            line = (stat.parent / "cmdline").read_bytes()
-        except OSError:
-            continue
-        parents[int(stat.parent.name)] = (int(fields[1]), line)
-    found, new = {}, {pid}
-    while new:
-        new = {child for child, (parent, _) in parents.items() if parent in new} - set(found)
-        found |= {child: parents[child][1] for child in new}
-    return found
-
-
-class KillWorker(Silent):
-    """Kills one busy worker once the first edits are in."""
-
-    def __init__(self):
-        self.killed = []
-        self.said = []
-
-    def update(self, now):
-        if now.done and not self.killed:
-            workers = [p for p, line in descendants(os.getpid()).items() if WORKER in line]
-            self.killed = workers[:1]
-            for pid in self.killed:
-                os.kill(pid, signal.SIGKILL)
-
-    def say(self, message):
-        self.said.append(message)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -94,20 +58,20 @@ SEQUENCE = "regimes=[{sequential: {size: 1, every: 2, sample: 4}}]"
 
 
 @pytest.mark.skipif(cores() < 2, reason="this machine has one core")
-def test_a_sequence_is_the_same_on_two_workers_of_which_one_is_killed(tmp_path, results):
-    inline, folder, progress = tmp_path / "inline" / "t", tmp_path / "t", KillWorker()
+def test_a_sequence_is_the_same_on_two_workers_of_which_one_is_killed(tmp_path, results, strike):
+    inline, folder, progress = tmp_path / "inline" / "t", tmp_path / "t", strike(WORKER)
     run_sweep(parse_sweep(SWEEP, [SEQUENCE]), inline, options(inline, executor="inline"))
     chosen = options(folder, workers=2)
     result = run_sweep(parse_sweep(SWEEP, [SEQUENCE]), folder, chosen, progress)
-    assert (result.exit_code, len(progress.killed)) == (0, 1)
+    assert (result.exit_code, len(progress.struck)) == (0, 1)
     assert results(folder) == results(inline)
     assert len(results(folder)["chains"]) == 3
 
 
-def test_a_killed_worker_changes_nothing(tmp_path, board):
-    folder, progress = tmp_path / "t", KillWorker()
+def test_a_killed_worker_changes_nothing(tmp_path, board, strike):
+    folder, progress = tmp_path / "t", strike(WORKER)
     result = run_sweep(parse_sweep(SWEEP), folder, options(folder), progress)
-    assert len(progress.killed) == 1
+    assert len(progress.struck) == 1
     assert any("died and was replaced" in message for message in progress.said)
     assert (result.exit_code, result.edits_failed) == (0, 0)
     assert (folder / "leaderboard.csv").read_bytes() == board
@@ -137,17 +101,14 @@ def start(folder):
     return driver
 
 
-def test_a_killed_driver_leaves_no_worker_and_goes_on(tmp_path, board):
+def test_a_killed_driver_leaves_no_worker_and_goes_on(tmp_path, board, processes, have_ended):
     folder = tmp_path / "t"
     driver = start(folder)
-    workers = [pid for pid, line in descendants(driver.pid).items() if WORKER in line]
+    workers = processes(WORKER, driver.pid)
     assert workers
     driver.kill()
     driver.wait()
-    deadline = time.monotonic() + 60
-    while any(_alive(pid) for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not [pid for pid in workers if _alive(pid)]
+    assert have_ended(workers, 60)
     result = run_sweep(parse_sweep(SWEEP), folder, options(folder))
     assert result.exit_code == 0
     assert 0 < result.units_now < 12
@@ -165,13 +126,6 @@ def test_ctrl_c_and_a_schedulers_sigterm_drain(tmp_path, send, number):
     log = (folder / "progress.jsonl").read_text().splitlines()
     assert '"interrupted"' in log[-1]
     assert not any("worker_died" in line for line in log)
-
-
-def _alive(pid):
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_nothing_is_left_behind(tmp_path, monkeypatch):

@@ -14,7 +14,6 @@ from editsweep.learn.checkpoint import steps_done
 from editsweep.run.assets import making_folder
 from editsweep.run.cluster import SHORT_TEMP
 from editsweep.run.layout import cores
-from editsweep.run.progress import Silent
 from editsweep.run.train import TrainOptions, run_training, training_job
 from editsweep.run.training_file import parse_training
 
@@ -32,55 +31,8 @@ editor: {name: mend, network: {blocks: 1, rank: 4}, training: {steps: 6, every: 
   validate: 5, observe: 4, records: 60, rate: 0.01, warmup: 0}}
 dataset: world
 """
-TRAINER = b"ray::RayTrainWorker"
+TRAINER = "ray::RayTrainWorker"
 OURS = f"editsweep-{os.getpid()}-*"
-
-
-class Seen(Silent):
-    """Keeps what is shown."""
-
-    def __init__(self):
-        self.steps, self.said = [], []
-
-    def update(self, now):
-        self.steps.append(now.done)
-
-    def say(self, message):
-        self.said.append(message)
-
-
-class KillWorker(Seen):
-    """Kills one worker at the first step that it is shown after the start."""
-
-    def __init__(self):
-        super().__init__()
-        self.killed = []
-
-    def update(self, now):
-        super().update(now)
-        if not self.killed:
-            self.killed = workers()[:1]
-            for pid in self.killed:
-                os.kill(pid, signal.SIGKILL)
-
-
-def workers():
-    """Pids of all of this user's training workers below this process."""
-    parents, found = {}, []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-            if TRAINER in (stat.parent / "cmdline").read_bytes():
-                found.append(int(stat.parent.name))
-        except OSError:
-            continue
-
-    def is_ours(pid):
-        while pid and pid != os.getpid():
-            pid = parents.get(pid, 0)
-        return bool(pid)
-
-    return [pid for pid in found if is_ours(pid)]
 
 
 def train(cache, progress=None, settings=(), **options):
@@ -90,11 +42,11 @@ def train(cache, progress=None, settings=(), **options):
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
+def two(tmp_path_factory, strike):
     """What two undisturbed workers make."""
-    seen = Seen()
+    seen = strike(TRAINER, after=99)
     result = train(tmp_path_factory.mktemp("two"), seen, workers=2)
-    assert seen.steps == [0, 2, 4, 6]
+    assert seen.done == [0, 2, 4, 6]
     return result.asset
 
 
@@ -124,16 +76,16 @@ run_training(training_job(parse_training(sys.argv[1])), options, Deadly())
 """
 
 
-def test_killed_drivers_and_workers_change_nothing(tmp_path, two):
+def test_killed_drivers_and_workers_change_nothing(tmp_path, two, strike):
     env = {**os.environ, "PYTHONPATH": str(ROOT / "pipeline")}
     command = [sys.executable, "-c", DRIVER, TRAINING, str(tmp_path)]
     driver = subprocess.run(command, env=env, start_new_session=True, check=False)
     assert driver.returncode == -signal.SIGKILL
     key = training_job(parse_training(TRAINING)).recipe.key
     assert steps_done(making_folder(tmp_path, key)) >= 2
-    seen = KillWorker()
+    seen = strike(TRAINER, after=0)
     asset = train(tmp_path, seen, workers=2).asset
-    assert len(seen.killed) == 1
+    assert len(seen.struck) == 1
     assert any("Going on after step" in message for message in seen.said)
     assert any("started again" in message for message in seen.said)
     assert asset.meta == two.meta

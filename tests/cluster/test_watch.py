@@ -204,13 +204,12 @@ def is_answered(prometheus, query):
 
 
 @needs_prometheus
-def test_a_sweep_is_watched(sweep, prometheus):
+def test_a_sweep_is_watched(sweep, prometheus, processes):
     """One story, for a sweep to watch is dear: it goes on, loses a worker, is seen, and is stopped."""
     process, _, log = sweep
     until(lambda: any(prometheus.numbers("ray_editsweep_edits_done_total > 1")), 120, log)
     assert [n for n in prometheus.numbers("ray_editsweep_worker_deaths_total") if n >= 1] == []
-    below = psutil.Process(process.pid).children(recursive=True)
-    (worker,) = (p for p in below if "ray::Worker" in " ".join(p.cmdline()))
+    (worker,) = processes("ray::Worker", process.pid)
     worker.kill()
     until(lambda: any(prometheus.numbers("ray_editsweep_worker_deaths_total == 1")), 60, log)
 
