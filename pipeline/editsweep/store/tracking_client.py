@@ -241,6 +241,8 @@ class Runs:
         run_id = str(run.info.run_id)
         if run.data.tags.get(_CONTENT) != _mark(one):
             self.client.set_tag(run_id, _CONTENT, _mark(one))
+        if run.info.status == "FINISHED":  # of another content
+            self.client.update_run(run_id, "RUNNING")
         with tempfile.TemporaryDirectory() as draft:
             content = one.fill(run, Path(draft))
             if any(Path(draft).iterdir()):  # the client's own call asks for the run once more

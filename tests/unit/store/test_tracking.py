@@ -311,6 +311,26 @@ def test_a_run_that_was_left_in_the_middle_is_open_and_made_whole(
     }
 
 
+def test_a_finished_run_that_is_left_while_it_is_written_anew_is_open(
+    synthetic: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = synthetic(edits=1)
+    sweep.commit()
+    uri = tracking.default_uri(sweep.folder)
+    tracking.record(sweep.folder, None, "demo", rows(sweep))
+
+    def dies(*_: Any) -> None:
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Runs, "_numbers", dies)
+        assert not tracking.record(sweep.folder, None, "demo", rows(sweep, 0.7)).recorded
+    status = sorted(run.info.status for run in runs(uri).values())
+    assert status == [*["FINISHED"] * 4, "RUNNING"]
+    assert tracking.record(sweep.folder, None, "demo", rows(sweep, 0.7)).recorded
+    assert {run.info.status for run in runs(uri).values()} == {"FINISHED"}
+
+
 def test_the_pages_are_served_to_this_machine_only(tmp_path: Path) -> None:
     command = tracking.ui_command(f"sqlite:///{tmp_path}/mlflow.db", 5001)
     assert command[command.index("--host") + 1] == "127.0.0.1"
