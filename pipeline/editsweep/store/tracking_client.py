@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -129,6 +130,7 @@ class Runs:
         self._remote = urlsplit(uri).scheme in ("http", "https")
         self._among = among
         self._made: set[str] = set()
+        self._one_at_a_time = Lock()
         self._there: dict[tuple[str, str], Any] = {}
 
     def bring(self, wanted: Sequence[Wanted]) -> dict[tuple[str, str], Any]:
@@ -287,7 +289,7 @@ class Runs:
             )
 
     def _dataset(self, run_id: str, name: str, digest: str, context: str) -> None:
-        """Say which data the run read."""
+        """Say which data the run read; MLflow refuses one of two that say the same at once."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         name = plain_text(name, _DATASET_LENGTH)
@@ -296,7 +298,8 @@ class Runs:
             name=name, digest=digest[:_DIGEST_LENGTH], source_type="local", source=source
         )
         tags = [InputTag("mlflow.data.context", context)]
-        self.client.log_inputs(run_id, [DatasetInput(dataset, tags)])
+        with self._one_at_a_time:
+            self.client.log_inputs(run_id, [DatasetInput(dataset, tags)])
 
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
