@@ -128,10 +128,11 @@ def killed(at, after):
             here = len(calls) == at
         if here and not after:
             os.kill(os.getpid(), signal.SIGKILL)
-        done = real(*args, **more)
-        if here:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return done
+        try:
+            return real(*args, **more)
+        finally:
+            if here:
+                os.kill(os.getpid(), signal.SIGKILL)
     requests.Session.send = send
 
 for order in sys.stdin:
